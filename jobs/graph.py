@@ -1,0 +1,73 @@
+"""The graph of a pipeline: its stages, what each needs, and how each may fail. Checked when it is declared."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+STAGE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
+MAX_STAGES = 32
+MAX_FAN_OUT = 100
+Queue = Literal["cpu", "io", "gpu"]
+
+
+class GraphError(ValueError):
+    """The declared stages do not form a pipeline."""
+
+
+class RetryPolicy(msgspec.Struct, frozen=True):
+    """How often a stage is tried within one attempt, and how long it waits in between.
+
+    The delay before try n+1 is `min(cap, base * factor ** (n - 1)) * (1 - jitter * r)`, r in [0, 1) given from outside.
+    """
+
+    tries: int = 3
+    base: float = 1.0
+    factor: float = 2.0
+    cap: float = 60.0
+    jitter: float = 0.5
+
+    def delay(self, tries_done: int, r: float) -> float:
+        """Seconds to wait after `tries_done` failed tries."""
+        return min(self.cap, self.base * self.factor ** (tries_done - 1)) * (1.0 - self.jitter * r)
+
+
+class StageSpec(msgspec.Struct, frozen=True):
+    """One stage as the rules see it. `each` names the stage whose `items` this one fans out over."""
+
+    name: str
+    needs: tuple[str, ...] = ()
+    queue: Queue = "cpu"
+    deadline: float = 3600.0
+    retry: RetryPolicy = RetryPolicy()
+    each: str | None = None
+    may_fail: bool = False
+    weight: float = 1.0
+
+
+def check_graph(stages: tuple[StageSpec, ...]) -> None:
+    """Raise GraphError unless the stages are a graph that always ends."""
+    if not 1 <= len(stages) <= MAX_STAGES:
+        raise GraphError(f"a pipeline has 1 to {MAX_STAGES} stages, not {len(stages)}")
+    seen: dict[str, StageSpec] = {}
+    for stage in stages:
+        _check_stage(stage, seen)
+        seen[stage.name] = stage
+
+
+def _check_stage(stage: StageSpec, before: dict[str, StageSpec]) -> None:
+    if not STAGE_NAME.match(stage.name):
+        raise GraphError(f"stage name {stage.name!r} is not of the form {STAGE_NAME.pattern}")
+    if stage.name in before:
+        raise GraphError(f"two stages are called {stage.name!r}")
+    for need in stage.needs:
+        if need not in before:
+            raise GraphError(f"stage {stage.name!r} needs {need!r}, which is not declared before it")
+    if stage.each is not None and stage.each not in stage.needs:
+        raise GraphError(f"stage {stage.name!r} fans out over {stage.each!r} but does not need it")
+    if stage.each is not None and before[stage.each].each is not None:
+        raise GraphError(f"stage {stage.name!r} fans out over {stage.each!r}, which is itself a fan-out")
+    if stage.retry.tries < 1 or stage.deadline <= 0 or stage.weight <= 0:
+        raise GraphError(f"stage {stage.name!r} needs tries >= 1, deadline > 0 and weight > 0")

@@ -1,0 +1,133 @@
+"""How a pipeline is declared: its params, its stages, and what a stage function is given and gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from callsheet.jobs.graph import Queue, RetryPolicy, StageSpec, check_graph
+
+
+class InputFile(msgspec.Struct, frozen=True):
+    """The upload: where it lies for this run, and what the client said of it (never trusted as a path)."""
+
+    path: Path
+    filename: str
+    media_type: str
+    bytes: int
+
+
+class OutputFile(msgspec.Struct, frozen=True):
+    """A file in the stage's folder that outlives it. An `artifact` is shown to the client under its name."""
+
+    name: str
+    media_type: str
+    artifact: bool = False
+
+
+class StageOutput(msgspec.Struct, frozen=True):
+    """What a stage gives back.
+
+    `data`: small JSON values for later stages (256 KiB at most). `files`: what to publish. `result`: merged into the
+    result that the client reads. `items`: what a stage that declares `each` on this one fans out over.
+    `input`: facts found about the input that the job shows (`duration` in seconds, `media_type`).
+    """
+
+    data: dict[str, Any] = {}
+    files: tuple[OutputFile, ...] = ()
+    result: dict[str, Any] = {}
+    items: tuple[Any, ...] | None = None
+    input: dict[str, Any] = {}
+
+
+class StageContext(Protocol):
+    """What a stage function may use. `folder` is private to this run and gone after it, but for published files."""
+
+    @property
+    def params(self) -> Any: ...
+    @property
+    def input(self) -> InputFile: ...
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def item(self) -> Any: ...
+
+    def file(self, stage: str, name: str) -> Path:
+        """A file that an earlier stage published."""
+        ...
+
+    def data(self, stage: str) -> dict[str, Any]:
+        """The `data` that an earlier stage gave back."""
+        ...
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """How far this stage is, 0..1. Cheap: call it as often as you like, it is thinned to 4 a second."""
+        ...
+
+    def log(self, line: str) -> None:
+        """One line for the job's log (500 characters at most, 1,000 lines a stage)."""
+        ...
+
+    def partial(self, data: dict[str, Any]) -> None:
+        """A piece of the result that watchers may see before the stage ends (an event `PartialResult`)."""
+        ...
+
+
+StageFunction = Callable[[StageContext], StageOutput]
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """A stage: its place in the graph, and the function that does it."""
+
+    spec: StageSpec
+    run: StageFunction
+
+
+def stage(
+    run: StageFunction,
+    *,
+    name: str | None = None,
+    needs: tuple[str, ...] = (),
+    queue: Queue = "cpu",
+    deadline: float = 3600.0,
+    retry: RetryPolicy | None = None,
+    each: str | None = None,
+    may_fail: bool = False,
+    weight: float = 1.0,
+) -> Stage:
+    """Declare a stage. Its name is the function's unless given; `weight` is its share of the job's progress."""
+    spec = StageSpec(
+        name=name or run.__name__,
+        needs=needs,
+        queue=queue,
+        deadline=deadline,
+        retry=retry or RetryPolicy(),
+        each=each,
+        may_fail=may_fail,
+        weight=weight,
+    )
+    return Stage(spec, run)
+
+
+class Pipeline(msgspec.Struct, frozen=True):
+    """A pipeline: a name, a msgspec Struct of params (its JSON Schema is public), and stages in order."""
+
+    name: str
+    params: type[msgspec.Struct]
+    stages: tuple[Stage, ...]
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        check_graph(self.specs)
+
+    @property
+    def specs(self) -> tuple[StageSpec, ...]:
+        return tuple(s.spec for s in self.stages)
+
+    def function(self, stage: str) -> StageFunction:
+        """The function of a stage, by the name in the graph (`clip` for the instance `clip:3`)."""
+        base = stage.partition(":")[0]
+        return next(s.run for s in self.stages if s.spec.name == base)
