@@ -1,0 +1,166 @@
+"""A decision in the making: events are applied as they are written, so each rule sees the job as it will be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from callsheet.jobs import events as e
+from callsheet.jobs.effects import ClearTimer, Dispatch, Effect, Interrupt, SetTimer, Tidy, Withdraw
+from callsheet.jobs.evolve import evolve
+from callsheet.jobs.job import Job, StageState
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """The times the rules work with, in milliseconds."""
+
+    lost_after: int = 8_000
+    cancel_grace: int = 5_000
+    retention: int = 7 * 24 * 3600 * 1000
+    tombstone: int = 7 * 24 * 3600 * 1000
+    max_losses: int = 5
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What the sender is told: done, or refused with a permanent code; and the job's status and seq after it."""
+
+    ok: bool
+    code: str
+    status: str
+    seq: int
+    detail: str = ""
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What follows from one message: events for the journal, effects to carry out, an outcome for the sender."""
+
+    events: tuple[e.Event, ...]
+    effects: tuple[Effect, ...]
+    outcome: Outcome
+    job: Job | None
+
+
+def rfc3339(ms: int) -> str:
+    """Milliseconds since the epoch as RFC 3339 in UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Draft:
+    """Collects events and effects of one decision over an existing job."""
+
+    def __init__(self, job: Job, now: int, jitter: float, policy: Policy) -> None:
+        self.job = job
+        self.now = now
+        self.jitter = jitter
+        self.policy = policy
+        self.events: list[e.Event] = []
+        self.effects: list[Effect] = []
+
+    @property
+    def at(self) -> str:
+        return rfc3339(self.now)
+
+    def emit(self, body: e.Body, stage: str | None = None) -> e.Event:
+        """Write the next event and apply it."""
+        attempt = self.job.attempt + isinstance(body, e.JobRetried)
+        event = e.Event(self.job.seq + 1, type(body).__name__, self.at, attempt, body, stage)
+        self.job = evolve(self.job, event)
+        self.events.append(event)
+        return event
+
+    def timer(self, name: str, token: int, delay: float) -> None:
+        """Have the job told `Fired(name, token)` after `delay` milliseconds."""
+        self.effects.append(SetTimer(name, token, self.now + int(delay)))
+
+    def clear(self, *names: str) -> None:
+        self.effects.extend(ClearTimer(name) for name in names)
+
+    # -- the flow of a pipeline
+
+    def advance(self) -> None:
+        """Dispatch every stage that can run now; end the job when nothing is left to run."""
+        while self._expand_one():
+            pass
+        for state in list(self.job.stages.values()):
+            if self._ready(state):
+                self.dispatch(state)
+        if all(self._settled(s) for s in self.job.stages.values()):
+            self._end(e.JobCompleted(self._expiry()))
+
+    def dispatch(self, state: StageState) -> None:
+        """Offer the stage to the workers, under a new token."""
+        queue = self.job.spec(state).queue
+        event = self.emit(e.StageDispatched(queue), state.name)
+        self.effects.append(Dispatch(state.name, event.seq, queue))
+
+    def _ready(self, state: StageState) -> bool:
+        return state.status == "waiting" and state.retry_at is None and self._needs_met(state)
+
+    def _needs_met(self, state: StageState) -> bool:
+        needs = self.job.spec(state).needs
+        return all(self._settled(s) for need in needs for s in self.job.instances(need))
+
+    def _settled(self, state: StageState) -> bool:
+        """The stage is over, in a way with which the job goes on."""
+        if state.status == "failed":
+            return self.job.spec(state).may_fail
+        return state.status in ("succeeded", "skipped")
+
+    def _expand_one(self) -> bool:
+        for state in self.job.stages.values():
+            spec = self.job.spec(state)
+            folded = spec.each is not None and state.name == spec.name
+            if folded and state.status == "waiting" and self._needs_met(state):
+                source = self.job.stages[str(spec.each)]
+                self.emit(e.StageExpanded(source.items or ()), state.name)
+                return True
+        return False
+
+    # -- ends
+
+    def fail(self, state: StageState, error: e.StageFailed) -> None:
+        """The job ends because this stage failed for good; what else runs is stopped."""
+        self.stop_all("job_failed")
+        body = e.JobFailed(error.code, error.message, state.name, error.retryable, self._expiry())
+        self._end(body)
+
+    def cancelled(self) -> None:
+        self._end(e.JobCancelled(self._expiry()))
+
+    def stop_all(self, reason: Any) -> None:
+        """Stop every stage that a worker has or may get; interrupt those that run."""
+        for state in list(self.job.stages.values()):
+            if state.status in ("dispatched", "running"):
+                self.stop(state, reason)
+
+    def stop(self, state: StageState, reason: Any) -> None:
+        """Stop one stage: its token is void from here on."""
+        if state.status == "running":
+            self.interrupt(state)
+        self.leave(state)
+        self.emit(e.StageStopped(reason), state.name)
+
+    def interrupt(self, state: StageState) -> None:
+        """Have the worker that runs this dispatch kill it."""
+        self.effects.append(Interrupt(state.name, state.token))
+
+    def leave(self, state: StageState) -> None:
+        """The stage's current dispatch is over: its timers and its place in the outbox go."""
+        self.clear(f"alive:{state.name}", f"deadline:{state.name}", f"retry:{state.name}")
+        self.effects.append(Withdraw(state.token))
+
+    def _end(self, body: e.Body) -> None:
+        event = self.emit(body)
+        self.clear("grace")
+        self.effects.append(Tidy(tuple(self._kept_folders()), event.seq))
+        self.timer("expire", event.seq, self.policy.retention)
+
+    def _kept_folders(self) -> Iterable[str]:
+        kept = {ref.folder for s in self.job.stages.values() if s.status == "succeeded" for ref in s.outputs}
+        return sorted(kept)
+
+    def _expiry(self) -> str:
+        return rfc3339(self.now + self.policy.retention)

@@ -1,0 +1,199 @@
+"""What the owner decided, past tense. An event is one entry of the journal, and its JSON is what every reader gets."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from callsheet.jobs.graph import StageSpec
+from callsheet.jobs.job import FileRef, InputRef
+from callsheet.jobs.messages import Undecodable
+
+
+class JobSubmitted(msgspec.Struct, frozen=True):
+    """The job exists, with all that its later events stand on."""
+
+    id: str
+    tenant: str
+    pipeline: str
+    params: dict[str, Any]
+    graph: tuple[StageSpec, ...]
+    input: InputRef
+    fingerprint: str = ""
+
+
+class StageDispatched(msgspec.Struct, frozen=True):
+    """The stage waits for a worker. The seq of this event is the token of the dispatch."""
+
+    queue: str
+
+
+class StageStarted(msgspec.Struct, frozen=True):
+    """A worker claimed the dispatch and runs the stage."""
+
+    token: int
+    worker: str
+
+
+class StageProgressed(msgspec.Struct, frozen=True):
+    """The stage is this far, 0..1."""
+
+    progress: float
+    message: str
+    n: int
+
+
+class StageLogged(msgspec.Struct, frozen=True):
+    """Lines of the job's log."""
+
+    lines: tuple[str, ...]
+    n: int
+
+
+class PartialResult(msgspec.Struct, frozen=True):
+    """A piece of the result, before the stage is done."""
+
+    partial: dict[str, Any]
+    n: int
+
+
+class StageSucceeded(msgspec.Struct, frozen=True):
+    """The stage is done; every output named here is published, with this digest."""
+
+    outputs: tuple[FileRef, ...] = ()
+    data: dict[str, Any] = {}
+    result: dict[str, Any] = {}
+    items: tuple[Any, ...] | None = None
+    input: dict[str, Any] = {}
+
+
+class StageExpanded(msgspec.Struct, frozen=True):
+    """A fan-out became one stage an item, `name:0` to `name:n-1` (none: the stage is skipped)."""
+
+    items: tuple[Any, ...]
+
+
+class StageFailed(msgspec.Struct, frozen=True):
+    """A try of the stage failed. `lost`: its worker fell silent."""
+
+    code: str
+    message: str
+    retryable: bool
+    lost: bool = False
+
+
+class StageRetryScheduled(msgspec.Struct, frozen=True):
+    """The stage is tried again at `retry_at`, after `delay` seconds."""
+
+    delay: float
+    retry_at: str
+
+
+class StageStopped(msgspec.Struct, frozen=True):
+    """The stage does not run any more, and will not in this attempt unless `reason` is a worker's shutdown."""
+
+    reason: Literal["cancelled", "job_failed", "shutdown"]
+
+
+class CancelRequested(msgspec.Struct, frozen=True):
+    """A cancel was accepted: no new stage starts, and the job never completes in this attempt."""
+
+
+class JobCompleted(msgspec.Struct, frozen=True):
+    """Every stage is settled well."""
+
+    expires_at: str
+
+
+class JobFailed(msgspec.Struct, frozen=True):
+    """A stage failed for good."""
+
+    code: str
+    message: str
+    failed_stage: str
+    retryable: bool
+    expires_at: str
+
+
+class JobCancelled(msgspec.Struct, frozen=True):
+    """The cancel is done; nothing of the job runs."""
+
+    expires_at: str
+
+
+class JobRetried(msgspec.Struct, frozen=True):
+    """The next attempt is open. `reset` lists the stages that run again; the others' outputs are reused."""
+
+    from_stage: str | None
+    params: dict[str, Any]
+    reset: tuple[str, ...]
+
+
+class JobExpired(msgspec.Struct, frozen=True):
+    """The job is over for good: its files go, then its record; a tombstone stays for a while."""
+
+    reason: Literal["retention", "forgotten"]
+
+
+Body = (
+    JobSubmitted
+    | StageDispatched
+    | StageStarted
+    | StageProgressed
+    | StageLogged
+    | PartialResult
+    | StageSucceeded
+    | StageExpanded
+    | StageFailed
+    | StageRetryScheduled
+    | StageStopped
+    | CancelRequested
+    | JobCompleted
+    | JobFailed
+    | JobCancelled
+    | JobRetried
+    | JobExpired
+)
+BODIES: dict[str, type[Any]] = {body.__name__: body for body in Body.__args__}  # type: ignore[attr-defined]
+TERMINAL_EVENTS: frozenset[str] = frozenset({"JobCompleted", "JobFailed", "JobCancelled", "JobExpired"})
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One entry of a journal: its number, its kind, when (RFC 3339, UTC), in which attempt, at which stage, and what."""
+
+    seq: int
+    type: str
+    at: str
+    attempt: int
+    data: Body
+    stage: str | None = None
+
+
+class _RawEvent(msgspec.Struct, frozen=True):
+    seq: int
+    type: str
+    at: str
+    attempt: int
+    data: msgspec.Raw
+    stage: str | None = None
+
+
+_encoder = msgspec.json.Encoder()
+_raw_decoder = msgspec.json.Decoder(_RawEvent)
+_body_decoders = {name: msgspec.json.Decoder(body) for name, body in BODIES.items()}
+
+
+def encode_event(event: Event) -> bytes:
+    """The event as JSON: exactly what the journal holds and a watcher receives."""
+    return _encoder.encode(event)
+
+
+def decode_event(raw: bytes) -> Event:
+    """The event in these bytes; Undecodable when there is none."""
+    try:
+        outer = _raw_decoder.decode(raw)
+        data = _body_decoders[outer.type].decode(outer.data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError) as error:
+        raise Undecodable(str(error)) from None
+    return Event(outer.seq, outer.type, outer.at, outer.attempt, data, outer.stage)

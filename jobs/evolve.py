@@ -1,0 +1,190 @@
+"""evolve(job, event): the next snapshot. Folding it over a journal gives exactly the snapshot that is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from msgspec.structs import replace
+
+from callsheet.jobs import events as e
+
+from callsheet.jobs.job import Job, JobError, StageState
+from callsheet.jobs.states import ABSENT, next_status
+
+SETTLED = frozenset({"succeeded", "failed", "skipped", "stopped"})
+
+
+def evolve_all(job: Job | None, events: Iterable[e.Event]) -> Job | None:
+    """The snapshot after these events."""
+    for event in events:
+        job = evolve(job, event)
+    return job
+
+
+def evolve(job: Job | None, event: e.Event) -> Job:
+    """The snapshot after one event, which must be the next one and in the table."""
+    status = next_status(job.status if job else ABSENT, type(event.data))
+    if job is None:
+        return _submitted(event)
+    if event.seq != job.seq + 1:
+        raise AssertionError(f"event {event.seq} does not follow {job.seq}")
+    if event.stage is not None:
+        job = _evolve_stage(job, event, event.stage)
+    else:
+        job = _evolve_job(job, event)
+    job = replace(job, status=status, seq=event.seq, updated_at=event.at)
+    # A stage that runs again starts from nothing, but what a client was shown never falls within an attempt.
+    return replace(job, progress=max(job.progress, overall_progress(job)))
+
+
+def overall_progress(job: Job) -> float:
+    """The weighted mean of the stages' progress, 0..1; a fanned-out stage shares its weight among its instances."""
+    total = sum(spec.weight for spec in job.graph)
+    done = 0.0
+    for spec in job.graph:
+        instances = job.instances(spec.name)
+        done += spec.weight * sum(s.progress for s in instances) / max(1, len(instances))
+    return min(1.0, round(done / total, 6))
+
+
+def _submitted(event: e.Event) -> Job:
+    data = event.data
+    assert isinstance(data, e.JobSubmitted)
+    return Job(
+        id=data.id,
+        tenant=data.tenant,
+        pipeline=data.pipeline,
+        params=data.params,
+        graph=data.graph,
+        input=data.input,
+        fingerprint=data.fingerprint,
+        status="queued",
+        attempt=1,
+        seq=event.seq,
+        stages={spec.name: StageState(spec.name, spec.name) for spec in data.graph},
+        created_at=event.at,
+        updated_at=event.at,
+    )
+
+
+def _evolve_job(job: Job, event: e.Event) -> Job:
+    match event.data:
+        case e.JobCompleted(expires_at=at) | e.JobCancelled(expires_at=at):
+            return replace(job, expires_at=at)
+        case e.JobFailed() as data:
+            error = JobError(data.code, data.message, data.failed_stage, data.retryable)
+            return replace(job, error=error, expires_at=data.expires_at)
+        case e.JobRetried() as data:
+            stages = dict(_reset(job, frozenset(data.reset)))
+            job = replace(job, attempt=job.attempt + 1, params=data.params, stages=stages)
+            return replace(job, progress=0.0, error=None, expires_at=None)
+        case _:
+            return job
+
+
+def _reset(job: Job, names: frozenset[str]) -> Iterable[tuple[str, StageState]]:
+    """The stages of the next attempt: those named start afresh, and a fan-out whose source does is folded up again."""
+    for spec in job.graph:
+        folds = spec.each is not None and spec.each in names
+        for state in [StageState(spec.name, spec.name)] if folds else job.instances(spec.name):
+            fresh = StageState(state.name, state.spec, item=state.item)
+            yield state.name, fresh if state.name in names else state
+
+
+def _evolve_stage(job: Job, event: e.Event, name: str) -> Job:
+    if isinstance(event.data, e.StageExpanded):
+        return replace(job, stages=_expanded(job, name, event.data.items))
+    state = _STAGE[type(event.data)](job.stages[name], event.data, event)
+    job = replace(job, stages={**job.stages, name: state})
+    if isinstance(event.data, e.StageSucceeded) and event.data.input:
+        facts = {k: v for k, v in event.data.input.items() if k in ("duration", "media_type")}
+        job = replace(job, input=replace(job.input, **facts))
+    return job
+
+
+def _expanded(job: Job, name: str, items: tuple[Any, ...]) -> dict[str, StageState]:
+    stages: dict[str, StageState] = {}
+    for key, state in job.stages.items():
+        if key != name:
+            stages[key] = state
+        elif not items:
+            stages[key] = replace(state, status="skipped", progress=1.0, attempt=job.attempt)
+        else:
+            for i, item in enumerate(items):
+                stages[f"{name}:{i}"] = StageState(f"{name}:{i}", name, item=item)
+    return stages
+
+
+def _dispatched(state: StageState, _data: e.StageDispatched, event: e.Event) -> StageState:
+    return replace(
+        state,
+        status="dispatched",
+        attempt=event.attempt,
+        token=event.seq,
+        heard=0,
+        retry_at=None,
+        error=None,
+        started_at=None,
+        ended_at=None,
+    )
+
+
+def _started(state: StageState, data: e.StageStarted, event: e.Event) -> StageState:
+    return replace(state, status="running", worker=data.worker, started_at=event.at)
+
+
+def _progressed(state: StageState, data: e.StageProgressed, _event: e.Event) -> StageState:
+    return replace(state, progress=max(state.progress, data.progress), message=data.message, heard=data.n)
+
+
+def _logged(state: StageState, data: e.StageLogged, _event: e.Event) -> StageState:
+    return replace(state, heard=data.n, logged=state.logged + len(data.lines))
+
+
+def _partial(state: StageState, data: e.PartialResult, _event: e.Event) -> StageState:
+    return replace(state, heard=data.n)
+
+
+def _succeeded(state: StageState, data: e.StageSucceeded, event: e.Event) -> StageState:
+    return replace(
+        state,
+        status="succeeded",
+        progress=1.0,
+        ended_at=event.at,
+        outputs=data.outputs,
+        data=data.data,
+        result=data.result,
+        items=data.items,
+    )
+
+
+def _failed(state: StageState, data: e.StageFailed, event: e.Event) -> StageState:
+    error = JobError(data.code, data.message, state.name, data.retryable)
+    tries, losses = state.tries + (not data.lost), state.losses + data.lost
+    return replace(state, status="failed", ended_at=event.at, error=error, tries=tries, losses=losses)
+
+
+def _retry_scheduled(state: StageState, data: e.StageRetryScheduled, _event: e.Event) -> StageState:
+    return replace(state, status="waiting", retry_at=data.retry_at)
+
+
+def _stopped(state: StageState, data: e.StageStopped, event: e.Event) -> StageState:
+    # A worker that shuts down gives its stage back: it waits for another one.
+    status = "waiting" if data.reason == "shutdown" else "stopped"
+    return replace(state, status=status, ended_at=event.at)
+
+
+_STAGE: dict[type[Any], Callable[[StageState, Any, e.Event], StageState]] = {
+    e.StageDispatched: _dispatched,
+    e.StageStarted: _started,
+    e.StageProgressed: _progressed,
+    e.StageLogged: _logged,
+    e.PartialResult: _partial,
+    e.StageSucceeded: _succeeded,
+    e.StageFailed: _failed,
+    e.StageRetryScheduled: _retry_scheduled,
+    e.StageStopped: _stopped,
+}
+
+

@@ -1,0 +1,163 @@
+"""What anybody may send to a job: commands (imperative), reports from a stage, and timers. Frozen, typed, tagged."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from callsheet.jobs.graph import StageSpec
+from callsheet.jobs.job import FileRef, InputRef
+
+
+class Command(msgspec.Struct, frozen=True, tag_field="type"):
+    """Something a client wants. `if_match`: refuse unless the job's seq is exactly this."""
+
+
+class Submit(Command, frozen=True, tag=True):
+    """Create the job. The graph travels with it, so that a job in flight keeps the graph it was accepted with.
+
+    `fingerprint` is a digest of what the client sent: a submission repeated under one id must carry the same.
+    """
+
+    job: str
+    tenant: str
+    pipeline: str
+    params: dict[str, Any]
+    graph: tuple[StageSpec, ...]
+    input: InputRef
+    fingerprint: str = ""
+
+
+class Cancel(Command, frozen=True, tag=True):
+    """Stop the job for good (until a retry)."""
+
+    if_match: int | None = None
+
+
+class Retry(Command, frozen=True, tag=True):
+    """Open the next attempt, from a stage (default: what has not succeeded; everything if all has)."""
+
+    from_stage: str | None = None
+    params: dict[str, Any] | None = None
+    if_match: int | None = None
+
+
+class Forget(Command, frozen=True, tag=True):
+    """Remove the job's files, then its record."""
+
+    if_match: int | None = None
+
+
+class Report(msgspec.Struct, frozen=True, tag_field="type"):
+    """What a stage says about itself. It counts only with the current token; `n` rises by one a report."""
+
+    stage: str
+    token: int
+
+
+class Claim(Report, frozen=True, tag=True):
+    """A worker asks for the right to run this dispatch. `worker` names this very delivery, so asking twice is safe."""
+
+    worker: str
+
+
+class Heartbeat(Report, frozen=True, tag=True):
+    """The stage is alive."""
+
+
+class Progress(Report, frozen=True, tag=True):
+    """How far the stage is, 0..1."""
+
+    n: int
+    fraction: float
+    message: str = ""
+
+
+class LogLines(Report, frozen=True, tag=True):
+    """Lines for the job's log."""
+
+    n: int
+    lines: tuple[str, ...]
+
+
+class Partial(Report, frozen=True, tag=True):
+    """A piece of the result that watchers may see before the stage ends."""
+
+    n: int
+    data: dict[str, Any]
+
+
+class Succeeded(Report, frozen=True, tag=True):
+    """The stage is done and its outputs are published."""
+
+    outputs: tuple[FileRef, ...] = ()
+    data: dict[str, Any] = {}
+    result: dict[str, Any] = {}
+    items: tuple[Any, ...] | None = None
+    input: dict[str, Any] = {}
+
+
+class Failed(Report, frozen=True, tag=True):
+    """The stage ended with a typed failure."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+
+class Stopped(Report, frozen=True, tag=True):
+    """The stage's process group is dead: it was interrupted, or its worker is shutting down."""
+
+    reason: Literal["interrupted", "shutdown"] = "interrupted"
+
+
+class Fired(msgspec.Struct, frozen=True, tag_field="type", tag=True):
+    """A timer that the job set has come due. `token` is what it was set with."""
+
+    timer: str
+    token: int
+
+
+class FilesRemoved(msgspec.Struct, frozen=True, tag_field="type", tag=True):
+    """The performer has removed every file of the job."""
+
+
+Message = (
+    Submit
+    | Cancel
+    | Retry
+    | Forget
+    | Claim
+    | Heartbeat
+    | Progress
+    | LogLines
+    | Partial
+    | Succeeded
+    | Failed
+    | Stopped
+    | Fired
+    | FilesRemoved
+)
+MESSAGES: tuple[type[msgspec.Struct], ...] = Message.__args__  # type: ignore[attr-defined]
+
+
+class Undecodable(ValueError):
+    """The bytes are no message (or no event) that this version knows."""
+
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)  # type: ignore[arg-type]
+
+
+def encode_message(message: Message) -> bytes:
+    """The message as JSON, its kind in `type`."""
+    return _encoder.encode(message)
+
+
+def decode_message(raw: bytes) -> Message:
+    """The message in these bytes; Undecodable when there is none."""
+    try:
+        return _decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Undecodable(str(error)) from None

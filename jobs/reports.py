@@ -1,0 +1,200 @@
+"""What a stage's reports and the job's timers lead to. A report counts only with the current token (I13)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from callsheet.jobs import events as e
+from callsheet.jobs import messages as m
+from callsheet.jobs.draft import Draft, rfc3339
+from callsheet.jobs.graph import MAX_FAN_OUT
+from callsheet.jobs.job import StageState
+from callsheet.jobs.states import STALE
+
+MIN_STEP = 0.001  # progress that moved less, with the same words, is not worth an event
+MAX_LOG_LINES = 1_000
+MAX_LINE = 500
+# A journal never grows past this by progress, log lines and partial results; what ends the job is always written.
+MAX_CHATTER_SEQ = 50_000
+
+
+def _current(draft: Draft, report: m.Report, *statuses: str) -> StageState | None:
+    state = draft.job.stages.get(report.stage)
+    if state is None or state.token != report.token or state.status not in statuses:
+        return None
+    return state
+
+
+def _alive(draft: Draft, state: StageState) -> None:
+    draft.timer(f"alive:{state.name}", state.token, draft.policy.lost_after)
+
+
+def claim(draft: Draft, report: m.Claim) -> str | None:
+    state = _current(draft, report, "dispatched", "running")
+    if state is None or (state.status == "running" and state.worker != report.worker):
+        return STALE
+    if state.status == "dispatched":
+        draft.leave(state)
+        draft.emit(e.StageStarted(state.token, report.worker), state.name)
+        draft.timer(f"deadline:{state.name}", state.token, draft.job.spec(state).deadline * 1000)
+    _alive(draft, state)
+    return None
+
+
+def heartbeat(draft: Draft, report: m.Heartbeat) -> str | None:
+    state = _current(draft, report, "running")
+    if state is None:
+        return STALE
+    _alive(draft, state)
+    return None
+
+
+def _chatter(draft: Draft, report: m.Progress | m.LogLines | m.Partial) -> StageState | None:
+    """The stage behind a numbered report, unless the report is stale, a repeat, or past the journal's bound."""
+    state = _current(draft, report, "running")
+    if state is None or report.n <= state.heard or draft.job.seq >= MAX_CHATTER_SEQ:
+        return None
+    _alive(draft, state)
+    return state
+
+
+def progress(draft: Draft, report: m.Progress) -> str | None:
+    state = _chatter(draft, report)
+    if state is None:
+        return STALE
+    fraction = min(1.0, max(0.0, report.fraction)) if report.fraction == report.fraction else 0.0
+    message = report.message[:MAX_LINE]
+    if fraction - state.progress >= MIN_STEP or (fraction >= state.progress and message != state.message):
+        draft.emit(e.StageProgressed(fraction, message, report.n), state.name)
+    return None
+
+
+def log_lines(draft: Draft, report: m.LogLines) -> str | None:
+    state = _chatter(draft, report)
+    if state is None:
+        return STALE
+    lines = tuple(line[:MAX_LINE] for line in report.lines[: MAX_LOG_LINES - state.logged])
+    if lines:
+        draft.emit(e.StageLogged(lines, report.n), state.name)
+    return None
+
+
+def partial(draft: Draft, report: m.Partial) -> str | None:
+    state = _chatter(draft, report)
+    if state is None:
+        return STALE
+    draft.emit(e.PartialResult(report.data, report.n), state.name)
+    return None
+
+
+def succeeded(draft: Draft, report: m.Succeeded) -> str | None:
+    state = _current(draft, report, "running")
+    if state is None:
+        return STALE
+    if draft.job.status == "cancelling":
+        return _stopped_by_cancel(draft, state)
+    if len(report.items or ()) > MAX_FAN_OUT:
+        message = f"{len(report.items or ())} items; at most {MAX_FAN_OUT} can be fanned out"
+        return _fail(draft, state, e.StageFailed("fan_out_too_large", message, retryable=False))
+    draft.leave(state)
+    body = e.StageSucceeded(report.outputs, report.data, report.result, report.items, report.input)
+    draft.emit(body, state.name)
+    draft.advance()
+    return None
+
+
+def failed(draft: Draft, report: m.Failed) -> str | None:
+    state = _current(draft, report, "running")
+    if state is None:
+        return STALE
+    return _fail(draft, state, e.StageFailed(report.code, report.message[:MAX_LINE], report.retryable))
+
+
+def stopped(draft: Draft, report: m.Stopped) -> str | None:
+    state = _current(draft, report, "running")
+    if state is None:
+        return STALE
+    if draft.job.status == "cancelling":
+        return _stopped_by_cancel(draft, state)
+    draft.leave(state)
+    draft.emit(e.StageStopped("shutdown"), state.name)
+    draft.advance()
+    return None
+
+
+def _fail(draft: Draft, state: StageState, body: e.StageFailed) -> str | None:
+    """A try failed: try again if the policy of the stage allows, else end the stage, and the job with it."""
+    if draft.job.status == "cancelling":
+        return _stopped_by_cancel(draft, state)
+    draft.leave(state)
+    draft.emit(body, state.name)
+    now = draft.job.stages[state.name]
+    policy = draft.job.spec(state).retry
+    if body.lost and now.losses <= draft.policy.max_losses:
+        _schedule(draft, now, 0.0)
+    elif body.retryable and not body.lost and now.tries < policy.tries:
+        _schedule(draft, now, policy.delay(now.tries, draft.jitter))
+    elif _job_survives(draft, now):
+        draft.advance()
+    else:
+        draft.fail(now, body)
+    return None
+
+
+def _schedule(draft: Draft, state: StageState, delay: float) -> None:
+    due = draft.now + int(delay * 1000)
+    draft.emit(e.StageRetryScheduled(round(delay, 3), rfc3339(due)), state.name)
+    draft.timer(f"retry:{state.name}", state.token, delay * 1000)
+
+
+def _job_survives(draft: Draft, state: StageState) -> bool:
+    """A stage that may fail does so alone, unless it is the last of a fan-out in which none succeeded."""
+    spec = draft.job.spec(state)
+    if not spec.may_fail:
+        return False
+    return spec.each is None or any(s.status != "failed" for s in draft.job.instances(spec.name))
+
+
+def _stopped_by_cancel(draft: Draft, state: StageState) -> None:
+    draft.leave(state)
+    draft.emit(e.StageStopped("cancelled"), state.name)
+    if not any(s.status == "running" for s in draft.job.stages.values()):
+        draft.cancelled()
+
+
+def timer_fired(draft: Draft, fired: m.Fired) -> str | None:
+    """A timer of a stage, or the grace of a cancel; one whose token is not current any more means nothing."""
+    kind, _, name = fired.timer.partition(":")
+    if kind == "grace":
+        if draft.job.status == "cancelling":
+            draft.stop_all("cancelled")
+            draft.cancelled()
+        return None
+    state = draft.job.stages.get(name)
+    if state is None or state.token != fired.token:
+        return STALE
+    match kind, state.status:
+        case "retry", "waiting" if draft.job.status != "cancelling":
+            draft.dispatch(state)
+        case "alive", "running":
+            draft.interrupt(state)
+            _fail(draft, state, e.StageFailed("worker_lost", "the worker fell silent", retryable=True, lost=True))
+        case "deadline", "running":
+            draft.interrupt(state)
+            seconds = draft.job.spec(state).deadline
+            body = e.StageFailed("stage_deadline", f"not done within {seconds:g} s", retryable=False)
+            _fail(draft, state, body)
+    return None
+
+
+RULES: dict[type[Any], Callable[[Draft, Any], str | None]] = {
+    m.Claim: claim,
+    m.Heartbeat: heartbeat,
+    m.Progress: progress,
+    m.LogLines: log_lines,
+    m.Partial: partial,
+    m.Succeeded: succeeded,
+    m.Failed: failed,
+    m.Stopped: stopped,
+}

@@ -1,0 +1,154 @@
+"""decide(job, message, now): what follows from a message. Pure and total: no clock, no I/O, no randomness."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from callsheet.jobs import events as e
+from callsheet.jobs import messages as m
+from callsheet.jobs.draft import Decision, Draft, Outcome, Policy, rfc3339
+from callsheet.jobs.effects import Erase, RemoveFiles
+from callsheet.jobs.evolve import evolve
+from callsheet.jobs.job import Job
+from callsheet.jobs.reports import RULES, timer_fired
+from callsheet.jobs.states import ABSENT, EXISTS, REFUSALS
+
+PRECONDITION = "precondition_failed"
+UNKNOWN_STAGE = "unknown_stage"
+CONFLICTING_SUBMISSION = "submission_conflict"
+_DEFAULT = Policy()
+
+
+def decide(
+    job: Job | None, message: m.Message, now: int, jitter: float = 0.0, policy: Policy = _DEFAULT
+) -> Decision:
+    """What follows from a message at `now` (ms since the epoch); `jitter` in [0, 1) spreads the delays of retries."""
+    refusal = REFUSALS[job.status if job else ABSENT][type(message)]
+    if refusal == EXISTS and isinstance(message, m.Submit):
+        return _submitted_again(job, message)
+    if refusal is not None:
+        return _refuse(job, refusal)
+    if job is None:
+        assert isinstance(message, m.Submit)
+        return _submit(message, now, jitter, policy)
+    if isinstance(message, m.Cancel | m.Retry | m.Forget) and message.if_match not in (None, job.seq):
+        return _refuse(job, PRECONDITION, f"the job is at seq {job.seq}")
+    draft = Draft(job, now, jitter, policy)
+    refusal = _apply(draft, message)
+    return _refuse(job, refusal) if refusal else _accept(draft)
+
+
+def _apply(draft: Draft, message: m.Message) -> str | None:
+    """Let the rule of this message write the draft; a code when it refuses after all."""
+    match message:
+        case m.Cancel():
+            return _cancel(draft)
+        case m.Retry():
+            return _retry(draft, message)
+        case m.Forget():
+            return _expire(draft, "forgotten")
+        case m.FilesRemoved():
+            draft.effects.append(Erase(draft.policy.tombstone // 1000))
+            return None
+        case m.Fired(timer="expire", token=token):
+            # Set by the end of an attempt: one that a retry has left behind is not this job's end any more.
+            return _expire(draft, "retention") if token == draft.job.seq else None
+        case m.Fired():
+            return timer_fired(draft, message)
+        case _:
+            return RULES[type(message)](draft, message)
+
+
+def _accept(draft: Draft, *before: e.Event) -> Decision:
+    outcome = Outcome(True, "accepted", draft.job.status, draft.job.seq)
+    return Decision((*before, *draft.events), tuple(draft.effects), outcome, draft.job)
+
+
+def _refuse(job: Job | None, code: str, detail: str = "") -> Decision:
+    status, seq = (job.status, job.seq) if job else (ABSENT, 0)
+    return Decision((), (), Outcome(False, code, status, seq, detail), job)
+
+
+def _submit(message: m.Submit, now: int, jitter: float, policy: Policy) -> Decision:
+    body = e.JobSubmitted(
+        message.job,
+        message.tenant,
+        message.pipeline,
+        message.params,
+        message.graph,
+        message.input,
+        message.fingerprint,
+    )
+    event = e.Event(1, "JobSubmitted", rfc3339(now), 1, body)
+    draft = Draft(evolve(None, event), now, jitter, policy)
+    draft.advance()
+    return _accept(draft, event)
+
+
+def _submitted_again(job: Job | None, message: m.Submit) -> Decision:
+    """The same submission delivered twice is one job; another one under its id is a conflict."""
+    assert job is not None
+    if message.fingerprint != job.fingerprint:
+        return _refuse(job, CONFLICTING_SUBMISSION)
+    return Decision((), (), Outcome(True, "accepted", job.status, job.seq), job)
+
+
+def _cancel(draft: Draft) -> None:
+    if draft.job.status == "cancelling":
+        return
+    event = draft.emit(e.CancelRequested())
+    running = [s for s in draft.job.stages.values() if s.status == "running"]
+    for state in list(draft.job.stages.values()):
+        if state.status == "dispatched":
+            draft.stop(state, "cancelled")
+        elif state.status == "waiting":
+            draft.clear(f"retry:{state.name}")
+    for state in running:
+        draft.interrupt(state)
+    if running:
+        draft.timer("grace", event.seq, draft.policy.cancel_grace)
+    else:
+        draft.cancelled()
+
+
+def _retry(draft: Draft, message: m.Retry) -> str | None:
+    reset = stages_to_reset(draft.job, message.from_stage)
+    if not reset:
+        return UNKNOWN_STAGE
+    params: dict[str, Any] = {**draft.job.params, **(message.params or {})}
+    draft.clear("expire")
+    draft.emit(e.JobRetried(message.from_stage, params, reset))
+    draft.advance()
+    return None
+
+
+def stages_to_reset(job: Job, from_stage: str | None) -> tuple[str, ...]:
+    """The stages that a retry runs again: the one named (all instances of a fan-out's name) with all that need it,
+    and whatever is not settled. Nothing named: what has not succeeded; everything, if all has. Empty: no such stage.
+    """
+    states = job.stages.values()
+    if from_stage is None:
+        first = {s.name for s in states if s.status not in ("succeeded", "skipped")}
+        first = first or {s.name for s in states}
+    else:
+        first = {s.name for s in states if from_stage in (s.name, s.spec)}
+        if not first:
+            return ()
+        first |= {s.name for s in states if not _over(job, s.name)}
+    reset: set[str] = set(first)
+    for state in states:  # in the order of the graph, so that one pass carries a reset to all that follows
+        needs = job.spec(state).needs
+        if any(s.name in reset for need in needs for s in job.instances(need)):
+            reset.add(state.name)
+    return tuple(s.name for s in states if s.name in reset)
+
+
+def _over(job: Job, name: str) -> bool:
+    state = job.stages[name]
+    return state.status in ("succeeded", "skipped") or (state.status == "failed" and job.spec(state).may_fail)
+
+
+def _expire(draft: Draft, reason: Any) -> None:
+    draft.clear("expire")
+    draft.emit(e.JobExpired(reason))
+    draft.effects.append(RemoveFiles())

@@ -1,0 +1,93 @@
+"""The table: which message is heard in which status, and where each event leads. All that decides it is in this file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from callsheet.jobs import events as e
+from callsheet.jobs import messages as m
+
+ABSENT = "absent"
+STATUSES = (ABSENT, "queued", "running", "cancelling", "completed", "failed", "cancelled", "expired")
+
+# Permanent codes of a refusal; the HTTP status of each is in http/problems.py.
+UNKNOWN = "job_unknown"
+EXISTS = "job_exists"
+ACTIVE = "job_active"
+ENDED = "job_ended"
+EXPIRED = "job_expired"
+STALE = "stale_report"
+
+_REPORTS = (m.Claim, m.Heartbeat, m.Progress, m.LogLines, m.Partial, m.Succeeded, m.Failed, m.Stopped)
+_ENDINGS = (m.Succeeded, m.Failed, m.Stopped)
+_OWN = (m.Fired, m.FilesRemoved)
+
+
+def _row(
+    heard: tuple[type[Any], ...], *, submit: str | None, retry: str | None, forget: str | None, cancel: str | None
+) -> dict[type[Any], str | None]:
+    row: dict[type[Any], str | None] = dict.fromkeys((*_REPORTS, *_OWN), STALE)
+    row |= dict.fromkeys(heard)
+    row |= {m.Submit: submit, m.Retry: retry, m.Forget: forget, m.Cancel: cancel}
+    return row
+
+
+_ended = _row((m.Fired,), submit=EXISTS, retry=None, forget=None, cancel=ENDED)
+
+# None: the message is heard (its rule may still refuse it); a code: it is refused, and changes nothing.
+REFUSALS: dict[str, dict[type[Any], str | None]] = {
+    ABSENT: _row((), submit=None, retry=UNKNOWN, forget=UNKNOWN, cancel=UNKNOWN),
+    "queued": _row((*_REPORTS, m.Fired), submit=EXISTS, retry=ACTIVE, forget=ACTIVE, cancel=None),
+    "running": _row((*_REPORTS, m.Fired), submit=EXISTS, retry=ACTIVE, forget=ACTIVE, cancel=None),
+    "cancelling": _row((*_ENDINGS, m.Fired), submit=EXISTS, retry=ACTIVE, forget=ACTIVE, cancel=None),
+    "completed": _ended,
+    "failed": _ended,
+    "cancelled": _ended,
+    "expired": _row((m.FilesRemoved,), submit=EXISTS, retry=EXPIRED, forget=EXPIRED, cancel=EXPIRED),
+}
+
+_LIVE = ("queued", "running")
+
+# The only ways in which an event may change the status of a job; an event that is not named leaves it as it is.
+TRANSITIONS: dict[tuple[str, type[Any]], str] = {
+    (ABSENT, e.JobSubmitted): "queued",
+    ("queued", e.StageStarted): "running",
+    **{(status, e.CancelRequested): "cancelling" for status in _LIVE},
+    **{(status, e.JobCompleted): "completed" for status in _LIVE},
+    **{(status, e.JobFailed): "failed" for status in _LIVE},
+    ("cancelling", e.JobCancelled): "cancelled",
+    **{(status, e.JobRetried): "queued" for status in ("completed", "failed", "cancelled")},
+    **{(status, e.JobExpired): "expired" for status in ("completed", "failed", "cancelled")},
+}
+
+# In which status an event that does not change it may be written.
+_STAGE_EVENTS = (
+    e.StageDispatched,
+    e.StageStarted,
+    e.StageProgressed,
+    e.StageLogged,
+    e.PartialResult,
+    e.StageSucceeded,
+    e.StageExpanded,
+    e.StageFailed,
+    e.StageRetryScheduled,
+    e.StageStopped,
+)
+
+
+def next_status(status: str, event: type[Any]) -> str:
+    """The status after an event; AssertionError for one that the table does not have."""
+    if (status, event) in TRANSITIONS:
+        return TRANSITIONS[status, event]
+    live = status in _LIVE and event in _STAGE_EVENTS
+    stopping = status == "cancelling" and event is e.StageStopped
+    if not (live or stopping):
+        raise AssertionError(f"{event.__name__} cannot happen while {status}")
+    return status
+
+
+def allowed_actions(status: str) -> list[str]:
+    """What a client may ask of a job in this status."""
+    row = REFUSALS[status]
+    actions = {"cancel": m.Cancel, "retry": m.Retry, "forget": m.Forget}
+    return [name for name, message in actions.items() if row[message] is None and status != "cancelling"]
