@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "CALLSHEET_"
@@ -45,9 +52,7 @@ def _none_if_empty(value: Any) -> Any:
 
 
 def _comma_separated(value: Any) -> Any:
-    return (
-        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-    )
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 def _pipeline_reference(name: str) -> str:
@@ -78,11 +83,13 @@ class Settings(BaseSettings):
 
     # Where it listens and where it keeps things
     bind: str = Field(
-        "127.0.0.1", description="Address the API listens on. Loopback only: there are no API keys yet."
+        "127.0.0.1",
+        description="Address the API listens on. Loopback only: there are no API keys yet.",
     )
     port: int = Field(8080, ge=1, le=65535, description="Port the API listens on.")
     data: Folder = Field(
-        Path("var"), description="Folder for everything that is kept: uploads, artifacts, embedded Redis."
+        Path("var"),
+        description="Folder for everything that is kept: uploads, artifacts, embedded Redis.",
     )
     redis_url: RedisUrl = Field(
         None,
@@ -95,25 +102,26 @@ class Settings(BaseSettings):
         description="Redis of the work queues; needs no durability. Unset: `callsheet up` starts a private one.",
     )
     models_folder: Folder | None = Field(
-        None, description="Folder of recognition models. Unset: `models` in the data folder."
+        None,
+        description="Folder of recognition models. Unset: `models` in the data folder.",
     )
 
     # The API
     api_workers: Count = Field(2, description="Processes that answer HTTP.")
     max_upload_bytes: Size = Field(
-        ByteSize(500 * MIB), description="Largest upload; more is answered 413. Takes `500MiB` too."
+        ByteSize(500 * MIB),
+        description="Largest upload; more is answered 413. Takes `500MiB` too.",
     )
     min_free_bytes: Size = Field(
         ByteSize(256 * MIB),
         description="Free room on the data folder's disk below which uploads are answered 507.",
     )
     reply_timeout: Seconds = Field(
-        2.0, description="How long a request waits for the job's owner before it answers 202."
+        2.0,
+        description="How long a request waits for the job's owner before it answers 202.",
     )
     feed_ping_seconds: Seconds = Field(15.0, description="Silence on a live feed after which a ping is sent.")
-    graceful_seconds: Seconds = Field(
-        5.0, description="How long the API may finish open requests when it is stopped."
-    )
+    graceful_seconds: Seconds = Field(5.0, description="How long the API may finish open requests when it is stopped.")
 
     # The host of job actors
     partitions: int = Field(
@@ -123,18 +131,20 @@ class Settings(BaseSettings):
         description="Mailboxes the jobs are spread over. Fixed at the first start of a journal.",
     )
     lease_seconds: Seconds = Field(
-        5.0, ge=1.0, description="How long a host owns a partition without renewing its lease."
+        5.0,
+        ge=1.0,
+        description="How long a host owns a partition without renewing its lease.",
     )
     host_pool_threads: Count = Field(
-        64, description="Threads the job actors share; also the number of commits that travel together."
+        64,
+        description="Threads the job actors share; also the number of commits that travel together.",
     )
     host_capacity: Count = Field(
-        4096, description="Most messages a host holds in memory before it stops reading mailboxes."
+        4096,
+        description="Most messages a host holds in memory before it stops reading mailboxes.",
     )
     idle_seconds: Seconds = Field(30.0, description="How long an idle job actor stays in memory.")
-    retention_seconds: Seconds = Field(
-        7 * DAY, description="How long a finished job and its artifacts are kept."
-    )
+    retention_seconds: Seconds = Field(7 * DAY, description="How long a finished job and its artifacts are kept.")
     tombstone_seconds: Seconds = Field(7 * DAY, description="How long an expired job is remembered as such.")
 
     # The workers
@@ -149,28 +159,32 @@ class Settings(BaseSettings):
         8.0, description="Silence after which a stage is given to another worker."
     )
     cancel_grace_seconds: Seconds = Field(
-        5.0, description="How long a cancelled job waits for its stage's death before it is final."
+        5.0,
+        description="How long a cancelled job waits for its stage's death before it is final.",
     )
     stage_memory_bytes: Size = Field(
-        ByteSize(4096 * MIB), description="Most memory (data segment) the process of one stage may take."
+        ByteSize(4096 * MIB),
+        description="Most memory (data segment) the process of one stage may take.",
     )
     pipelines: Names = Field(
         ("callsheet.pipelines.transcribe:pipeline",),
         description="Pipelines on offer, as `package.module:attribute`, comma-separated.",
     )
     model: str = Field(
-        "base", min_length=1, description="Recognition model: a size that faster-whisper knows, or a folder."
+        "base",
+        min_length=1,
+        description="Recognition model: a size that faster-whisper knows, or a folder.",
     )
 
     # Logs and tests
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least level that is logged."
-    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["auto", "console", "json"] = Field(
-        "auto", description="`auto` is `console` on a terminal and under `callsheet up`, else `json`."
+        "auto",
+        description="`auto` is `console` on a terminal and under `callsheet up`, else `json`.",
     )
     parent_pid: Annotated[int | None, Field(ge=1)] = Field(
-        None, description="Set by `callsheet up` for its children, which die with it. Not for use by hand."
+        None,
+        description="Set by `callsheet up` for its children, which die with it. Not for use by hand.",
     )
     failpoints: str = Field("", description="For tests only: named points at which a role kills itself.")
 
@@ -199,7 +213,7 @@ class Settings(BaseSettings):
 def _public_bind(s: Settings) -> str | None:
     if s.bind == "localhost" or _is_loopback(s.bind):
         return None
-    return f"bind={s.bind} would open the service to the network, and it has no API keys yet: use a loopback address such as 127.0.0.1"
+    return f"bind={s.bind} opens the service to the network, and it has no API keys yet: take 127.0.0.1"
 
 
 def _hasty_loss(s: Settings) -> str | None:
@@ -226,9 +240,7 @@ def _pool_wider_than_memory(s: Settings) -> str | None:
 def _slow_reply(s: Settings) -> str | None:
     if s.reply_timeout <= 30:
         return None
-    return (
-        f"reply_timeout={s.reply_timeout:g}: a request that waits longer than 30 s is cut off by most clients"
-    )
+    return f"reply_timeout={s.reply_timeout:g}: a request that waits longer than 30 s is cut off by most clients"
 
 
 def _no_pipeline(s: Settings) -> str | None:
@@ -257,7 +269,10 @@ def load_settings(**changes: Any) -> Settings:
 
 def environment(**changes: str) -> dict[str, str]:
     """This process's environment with settings changed, for a child that is to see them: `environment(port="9000")`."""
-    return {**os.environ, **{PREFIX + name.upper(): value for name, value in changes.items()}}
+    return {
+        **os.environ,
+        **{PREFIX + name.upper(): value for name, value in changes.items()},
+    }
 
 
 def redacted(url: str) -> str:
@@ -287,11 +302,7 @@ def _is_loopback(bind: str) -> bool:
 def _unknown_names() -> str | None:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     for name in sorted(os.environ):
-        if (
-            name.upper().startswith(PREFIX)
-            and not name.upper().startswith(TEST_PREFIX)
-            and name.upper() not in known
-        ):
+        if name.upper().startswith(PREFIX) and not name.upper().startswith(TEST_PREFIX) and name.upper() not in known:
             guess = difflib.get_close_matches(name.upper(), known, n=1)
             return f"{name} is not a setting" + (f"; did you mean {guess[0]}?" if guess else "")
     return None
