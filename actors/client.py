@@ -1,0 +1,245 @@
+"""The one way to a job, the same for HTTP, workers and internal callers: `tell`, `ask`, `job`, `events(after)`.
+
+Writing means putting a message into the owner's mailbox; reading means reading what the owner committed. No method
+here writes a job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from importlib.resources import files
+from typing import Any, TypeVar
+
+import msgspec
+import redis.asyncio as aioredis
+from redis.exceptions import RedisError
+
+from callsheet.actors.errors import CorruptRecord, MailboxFull, NoAnswer, Unavailable
+from callsheet.actors.keys import PARTITIONS, PartitionKeys, new_job_id, partition_of
+from callsheet.actors.snapshot import decode_job
+from callsheet.jobs.draft import Outcome
+from callsheet.jobs.job import Job, StageState
+from callsheet.jobs.messages import Message, Submit, decode_message, encode_message
+
+MAX_MAILBOX = 100_000
+MAX_PENDING_ASKS = 10_000
+IDEMPOTENCY_SECONDS = 24 * 3600
+T = TypeVar("T")
+
+_outcome = msgspec.json.Decoder(Outcome)
+
+
+class EventEntry(msgspec.Struct, frozen=True):
+    """One event as stored: its seq, its type, and its JSON."""
+
+    seq: int
+    type: str
+    raw: bytes
+
+
+class Jobs:
+    """Every job, by id. Start it inside a running loop; close it when done."""
+
+    def __init__(self, redis_url: str, *, partitions: int = 16, reply_timeout: float = 2.0) -> None:
+        self.redis = aioredis.from_url(redis_url, health_check_interval=15, socket_connect_timeout=2.0)
+        self.reply_timeout = reply_timeout
+        self._wanted_partitions = partitions
+        self._keys: list[PartitionKeys] = []
+        self._reply_channel = f"cs:reply:{secrets.token_hex(8)}"
+        self._pending: dict[bytes, asyncio.Future[Outcome]] = {}
+        self._listener: asyncio.Task[None] | None = None
+        self._listening = asyncio.Event()
+        self._send = self.redis.register_script(files("callsheet.actors").joinpath("lua/send.lua").read_text())
+
+    async def close(self) -> None:
+        if self._listener:
+            self._listener.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._listener
+        await self.redis.aclose()
+
+    # -- writing
+
+    async def tell(self, job: str, message: Message, mid: str | None = None) -> None:
+        """Put a message into the job's mailbox: from here on it is never lost. Raises Unavailable or MailboxFull.
+
+        `mid` names the message: repeat it with the same one after an Unavailable, and it takes effect once.
+        """
+        await self._post(job, message, mid or secrets.token_hex(12), "")
+
+    async def ask(
+        self, job: str, message: Message, mid: str | None = None, timeout: float | None = None
+    ) -> Outcome:
+        """Like tell, and wait for the owner's outcome. Raises NoAnswer when it does not come within `timeout` s."""
+        if len(self._pending) >= MAX_PENDING_ASKS:
+            raise MailboxFull("too many requests wait for an answer")
+        await self._listen()
+        mid = mid or secrets.token_hex(12)
+        future = self._pending[mid.encode()] = asyncio.get_running_loop().create_future()
+        try:
+            await self._post(job, message, mid, self._reply_channel)
+            return await asyncio.wait_for(future, timeout or self.reply_timeout)
+        except TimeoutError:
+            raise NoAnswer from None
+        finally:
+            self._pending.pop(mid.encode(), None)
+
+    async def job_id_for(self, tenant: str, idempotency_key: str | None) -> str:
+        """An id for a new job: random, but always the same one for the same tenant and key (for a day)."""
+        job = new_job_id()
+        if idempotency_key is None:
+            return job
+        key = f"cs:idempotency:{tenant}:{idempotency_key}"
+        with _unavailable():
+            await self.redis.set(key, job, nx=True, ex=IDEMPOTENCY_SECONDS)
+            return str((await self.redis.get(key) or job.encode()).decode())
+
+    async def _post(self, job: str, message: Message, mid: str, reply: str) -> None:
+        keys = await self._partition(job)
+        body = encode_message(message)
+        receipt = body if isinstance(message, Submit) else b""
+        with _unavailable():
+            done = await self._send(
+                [keys.mailbox, keys.receipt(job)], [MAX_MAILBOX, job, mid, body, reply, receipt]
+            )
+        if done == b"FULL":
+            raise MailboxFull
+
+    # -- reading
+
+    async def job(self, job: str) -> Job | None:
+        """The job's snapshot. None when there is none (yet: see `submission`). Raises Unavailable, CorruptRecord."""
+        keys = await self._partition(job)
+        with _unavailable():
+            return decode_job(await _typed(self.redis.hgetall(keys.snapshot(job))))
+
+    async def submission(self, job: str) -> Submit | None:
+        """The accepted submission of a job whose owner has not written it yet."""
+        keys = await self._partition(job)
+        with _unavailable():
+            raw = await self.redis.get(keys.receipt(job))
+        message = decode_message(raw) if raw else None
+        return message if isinstance(message, Submit) else None
+
+    async def stage(self, job: str, stage: str) -> tuple[str, StageState | None]:
+        """The status of a job and one of its stages; ("absent", None) where there is none."""
+        keys = await self._partition(job)
+        with _unavailable():
+            status, raw = await _typed(self.redis.hmget(keys.snapshot(job), ["status", f"stage.{stage}"]))
+        if status is None:
+            return "absent", None
+        return msgspec.json.decode(status), msgspec.json.decode(raw, type=StageState) if raw else None
+
+    async def events(self, job: str, after: int = 0, limit: int = 500) -> list[EventEntry]:
+        """The events with a seq above `after`, in order, `limit` at most."""
+        keys = await self._partition(job)
+        with _unavailable():
+            entries = await _typed(self.redis.xrange(keys.log(job), min=f"({after}", max="+", count=limit))
+        return [_entry(entry_id, fields) for entry_id, fields in entries]
+
+    async def jobs(
+        self, tenant: str, limit: int = 50, before: tuple[int, str] | None = None
+    ) -> tuple[list[Job], tuple[int, str] | None]:
+        """A tenant's jobs, newest first, and the cursor of the next page (None at the end)."""
+        newest = await self._newest(tenant, limit + 1, before)
+        page = newest[:limit]
+        found = await asyncio.gather(*(self._job_or_none(job) for _, job in page))
+        more = page[-1] if len(newest) > limit else None
+        return [job for job in found if job is not None], more
+
+    async def _newest(self, tenant: str, count: int, before: tuple[int, str] | None) -> list[tuple[int, str]]:
+        keys = await self._all_partitions()
+        pipe = self.redis.pipeline(transaction=False)
+        top = f"{before[0]}" if before else "+inf"
+        for partition in keys:
+            # As many as share the cursor's millisecond may have been shown already: they are asked for again.
+            pipe.zrevrangebyscore(partition.index(tenant), top, "-inf", start=0, num=count + 64, withscores=True)
+        with _unavailable():
+            rows = await pipe.execute()
+        all_rows = sorted(((int(at), job.decode()) for row in rows for job, at in row), reverse=True)
+        return [row for row in all_rows if before is None or row < before][:count]
+
+    async def _job_or_none(self, job: str) -> Job | None:
+        try:
+            return await self.job(job)
+        except CorruptRecord:
+            return None
+
+    async def ping(self) -> None:
+        """Raise Unavailable unless the journal's Redis answers and every partition has an owner."""
+        keys = await self._all_partitions()
+        with _unavailable():
+            owned = await self.redis.exists(*(k.lease for k in keys))
+        if owned < len(keys):
+            raise Unavailable(f"{len(keys) - owned} of {len(keys)} partitions have no owner")
+
+    # -- partitions and replies
+
+    async def _partition(self, job: str) -> PartitionKeys:
+        keys = self._keys or await self._all_partitions()
+        return keys[partition_of(job, len(keys))]
+
+    async def _all_partitions(self) -> Sequence[PartitionKeys]:
+        if not self._keys:
+            with _unavailable():
+                await self.redis.set(PARTITIONS, self._wanted_partitions, nx=True)
+                count = int(await self.redis.get(PARTITIONS) or self._wanted_partitions)
+            self._keys = [PartitionKeys(n) for n in range(count)]
+        return self._keys
+
+    async def _listen(self) -> None:
+        if self._listener is None or self._listener.done():
+            self._listening.clear()
+            self._listener = asyncio.create_task(self._read_replies(), name="replies")
+        try:
+            await asyncio.wait_for(self._listening.wait(), 2.0)
+        except TimeoutError:
+            raise Unavailable("no connection for replies") from None
+
+    async def _read_replies(self) -> None:
+        """Hand each reply to the one who asked. A lost connection costs answers (NoAnswer), never a message."""
+        async for message in subscription(self.redis, self._reply_channel, self._listening):
+            mid, _, raw = message.partition(b" ")
+            future = self._pending.get(mid)
+            if future and not future.done():
+                future.set_result(_outcome.decode(raw))
+
+
+async def subscription(client: aioredis.Redis, channel: str, ready: asyncio.Event) -> AsyncIterator[bytes]:
+    """The messages of a channel, over reconnects; `ready` is set while it is subscribed."""
+    while True:
+        pubsub = client.pubsub(ignore_subscribe_messages=False)
+        try:
+            await pubsub.subscribe(channel)
+            async for message in pubsub.listen():
+                if message["type"] == "subscribe":
+                    ready.set()
+                elif message["type"] == "message":
+                    yield message["data"]
+        except RedisError:
+            ready.clear()
+            await asyncio.sleep(0.2)
+        finally:
+            ready.clear()
+            with contextlib.suppress(RedisError):
+                await pubsub.aclose()
+
+
+def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> EventEntry:
+    return EventEntry(int(entry_id.partition(b"-")[0]), fields[b"t"].decode(), fields[b"e"])
+
+
+@contextlib.contextmanager
+def _unavailable() -> Any:
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise Unavailable(f"the journal cannot be reached or cannot write ({type(error).__name__})") from error
+
+
+async def _typed(answer: Awaitable[Any] | Any) -> Any:
+    """redis-py types its answers for sync and async at once; here they are always awaited."""
+    return await answer

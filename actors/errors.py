@@ -1,0 +1,42 @@
+"""What can go wrong between a caller and a job's owner. Each has a permanent code; http/problems.py gives its status."""
+
+from __future__ import annotations
+
+
+class CallsheetError(Exception):
+    """Base of the errors that callers of a job see. `code` is permanent."""
+
+    code = "internal"
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or (self.__doc__ or "").strip())
+
+
+class Unavailable(CallsheetError):
+    """The journal's Redis cannot be reached or cannot write. Try again later."""
+
+    code = "unavailable"
+
+
+class MailboxFull(Unavailable):
+    """The mailbox of this job's partition is at its bound. Try again later."""
+
+    code = "mailbox_full"
+
+
+class NoAnswer(CallsheetError):
+    """The owner did not answer in time. The message is in its mailbox and will be applied: the outcome is unknown."""
+
+    code = "no_answer"
+
+
+class CorruptRecord(CallsheetError):
+    """What is stored for this job cannot be read."""
+
+    code = "corrupt_record"
+
+
+class StorageFull(CallsheetError):
+    """No room is left for files."""
+
+    code = "storage_full"

@@ -1,0 +1,63 @@
+"""The names of everything in Redis. All keys of a job share its partition's hash slot `{p}`."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+JOB_ID = re.compile(r"[0-9a-f]{32}\Z")
+
+PARTITIONS = "cs:partitions"  # string: their number, fixed at the first start
+HOSTS = "cs:hosts"  # zset: host -> when it was last seen (ms, the server's clock)
+INTERRUPTS = "cs:interrupts"  # channel: tokens to stop, "job stage token"
+BROKER_GENERATION = "cs:generation"  # in the broker's Redis: which life of it this is
+
+
+def new_job_id() -> str:
+    """128 random bits in hex."""
+    return secrets.token_hex(16)
+
+
+def partition_of(job: str, partitions: int) -> int:
+    """The partition that owns a job: fixed by the first 32 bits of its id."""
+    return int(job[:8], 16) % partitions
+
+
+class PartitionKeys:
+    """The keys of one partition."""
+
+    def __init__(self, number: int) -> None:
+        self.slot = slot = f"cs:{{{number}}}"
+        self.mailbox = f"{slot}:mailbox"  # stream: job, mid, body, reply
+        self.lease = f"{slot}:lease"  # string with expiry: the host that owns the partition
+        self.epoch = f"{slot}:epoch"  # string: rises by one with each owner; fences the old one off
+        self.timers = f"{slot}:timers"  # zset: "job|timer" -> due (ms, the server's clock)
+        self.tokens = f"{slot}:tokens"  # hash: "job|timer" -> token it was set with
+        self.outbox = f"{slot}:outbox"  # hash: effect id -> effect, until performed
+        self.dispatched = f"{slot}:dispatched"  # hash: "job|token" -> generation and effect, until claimed
+        self.dead = f"{slot}:dead"  # stream: dead letters, the newest 1,000
+
+    def log(self, job: str) -> str:
+        """Stream of a job's events; ids are `seq-0`."""
+        return f"{self.slot}:log:{job}"
+
+    def snapshot(self, job: str) -> str:
+        """Hash of a job's snapshot, a field of JSON for each of its members."""
+        return f"{self.slot}:job:{job}"
+
+    def receipt(self, job: str) -> str:
+        """The accepted submission, until its owner has written the job."""
+        return f"{self.slot}:receipt:{job}"
+
+    def seen(self, job: str, mid: str) -> str:
+        """The outcome of a command that was applied, for a day: what a redelivery is answered with."""
+        return f"{self.slot}:seen:{job}:{mid}"
+
+    def index(self, tenant: str) -> str:
+        """zset of a tenant's jobs in this partition, by time of creation (ms)."""
+        return f"{self.slot}:jobs:{tenant}"
+
+
+def feed_channel(job: str) -> str:
+    """Where watchers of a job are told to look again."""
+    return f"cs:feed:{job}"

@@ -1,0 +1,52 @@
+"""How a job's snapshot lies in Redis: a hash with one field of JSON a member, `stage.NAME` for each stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from callsheet.actors.errors import CorruptRecord
+from callsheet.jobs.job import Job, StageState
+
+_encode = msgspec.json.Encoder().encode
+_decode_stage = msgspec.json.Decoder(StageState).decode
+_MEMBERS = [f.name for f in msgspec.structs.fields(Job) if f.name != "stages"]
+_STAGE = b"stage."
+_ORDER = "order"
+
+
+def changed_fields(old: Job | None, new: Job) -> tuple[list[tuple[str, bytes]], list[str]]:
+    """The fields to write and those to delete to get from one snapshot to the next."""
+    write = [(name, _encode(getattr(new, name))) for name in _MEMBERS if _differs(old, new, name)]
+    before = old.stages if old else {}
+    write += [
+        (f"stage.{name}", _encode(state)) for name, state in new.stages.items() if before.get(name) is not state
+    ]
+    if list(before) != list(new.stages):
+        write.append((_ORDER, _encode(list(new.stages))))
+    return write, [f"stage.{name}" for name in before if name not in new.stages]
+
+
+def _differs(old: Job | None, new: Job, name: str) -> bool:
+    if old is None:
+        return True
+    was, now = getattr(old, name), getattr(new, name)
+    return was is not now and was != now
+
+
+def decode_job(fields: Mapping[bytes, bytes]) -> Job | None:
+    """The job in a hash; None for an empty one. Raises CorruptRecord for one that cannot be read."""
+    if not fields:
+        return None
+    try:
+        members: dict[str, Any] = {
+            name: msgspec.json.decode(fields[name.encode()]) for name in _MEMBERS if name.encode() in fields
+        }
+        order = msgspec.json.decode(fields[_ORDER.encode()], type=list[str])
+        stages = {name: _decode_stage(fields[_STAGE + name.encode()]) for name in order}
+        return replace(msgspec.convert({**members, "stages": {}}, Job), stages=stages)
+    except (msgspec.MsgspecError, KeyError, ValueError) as error:
+        raise CorruptRecord(f"the snapshot cannot be read: {error}") from None
