@@ -1,0 +1,232 @@
+"""The pipeline `transcribe`: speech in any audio or video file to a transcript, subtitles and documents.
+
+    probe ─▶ audio ─┬▶ quality ─────────────┐
+                    └▶ speech ─▶ transcribe ─▶ artifacts
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+
+from callsheet.jobs.graph import RetryPolicy
+from callsheet.media import documents, recognise, subtitles, weights
+from callsheet.media.audio import to_speech_wav
+from callsheet.media.probe import MediaFacts
+from callsheet.media.probe import probe as probe_file
+from callsheet.media.quality import measure_file
+from callsheet.media.speech import Region, find_speech
+from callsheet.media.transcript import Transcript, Utterance, build
+from callsheet.pipelines.declare import OutputFile, Pipeline, StageContext, StageOutput, stage
+
+TEXT_LIMIT = 64 * 1024  # bytes of the transcript that the job itself carries; the files hold all of it
+PARTIAL_SECONDS = 1.0
+Renderer = Callable[[Transcript], str | bytes]
+
+
+class TranscribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a client may ask of a transcription."""
+
+    language: Annotated[
+        str, msgspec.Meta(pattern="^[a-z]{2,3}$", description="Language spoken, ISO 639-1. Detected if absent.")
+    ] | None = None
+    model: Annotated[
+        str,
+        msgspec.Meta(
+            pattern="^[a-z0-9][a-z0-9.-]*$",
+            max_length=64,
+            description="Whisper model: base, small, large-v3 ..., or a folder of the server's models folder.",
+        ),
+    ] = "base"
+    beam_size: Annotated[
+        int, msgspec.Meta(ge=1, le=10, description="Alternatives kept while decoding. More is slower.")
+    ] = 1
+    hint: Annotated[
+        str, msgspec.Meta(max_length=500, description="Names and terms to expect, as a sentence.")
+    ] | None = None
+    diarize: Annotated[bool, msgspec.Meta(description="Tell speakers apart, if the server can.")] = False
+    summarize: Annotated[bool, msgspec.Meta(description="Add a summary, if the server can.")] = False
+
+
+def probe(context: StageContext) -> StageOutput:
+    """Check the file and what was asked for, before any work is done."""
+    recognise.check_language(context.params.language)
+    weights.check_name(context.params.model)
+    facts = probe_file(context.input.path)
+    context.log(f"{facts.media_type}, {facts.duration:.1f} s, {len(facts.audio)} audio stream(s)")
+    return StageOutput(
+        data={"facts": msgspec.to_builtins(facts)},
+        input={"duration": facts.duration, "media_type": facts.media_type},
+    )
+
+
+def audio(context: StageContext) -> StageOutput:
+    """16 kHz mono sound, which recognition works on."""
+    to_speech_wav(context.input.path, _facts(context), context.folder / "speech.wav", context.progress)
+    return StageOutput(files=(OutputFile("speech.wav", "audio/wav"),))
+
+
+def quality(context: StageContext) -> StageOutput:
+    """How good the recording is, on its original channels."""
+    facts = _facts(context)
+    figures = measure_file(context.input.path, facts.audio_index, facts.speech_track.rate)
+    found = msgspec.to_builtins(figures)
+    return StageOutput(data={"warnings": found["warnings"]}, result={"quality": found})
+
+
+def speech(context: StageContext) -> StageOutput:
+    """Where somebody speaks."""
+    found = find_speech(context.file("audio", "speech.wav"), progress=context.progress)
+    (context.folder / "speech.json").write_bytes(msgspec.json.encode(found.regions))
+    context.log(f"{len(found.regions)} stretches of speech, {found.seconds:.1f} s")
+    summary = {
+        "seconds": round(found.seconds, 3),
+        "ratio": round(found.ratio, 4),
+        "segments": len(found.regions),
+    }
+    warnings = [] if found.regions else [_warning("no_speech", "Nobody speaks in this file.")]
+    return StageOutput(
+        data={"warnings": warnings},
+        files=(OutputFile("speech.json", "application/json"),),
+        result={"speech": summary},
+    )
+
+
+def transcribe(context: StageContext) -> StageOutput:
+    """The words, with times."""
+    started, params = time.monotonic(), context.params
+    regions = msgspec.json.decode(context.file("speech", "speech.json").read_bytes(), type=list[Region])
+    partials = _Partials(context)
+    heard = recognise.recognise(
+        context.file("audio", "speech.wav"),
+        regions,
+        weights.model_folder(params.model),
+        recognise.Options(
+            language=params.language,
+            beam_size=params.beam_size,
+            hint=params.hint,
+            cpu_threads=len(os.sched_getaffinity(0)),
+        ),
+        on_progress=context.progress,
+        on_utterance=partials.add,
+    )
+    partials.flush()
+    transcript = build(
+        heard.utterances,
+        language=heard.language,
+        language_probability=heard.language_probability,
+        duration=_facts(context).duration,
+        model=params.model,
+        processing_time=time.monotonic() - started,
+    )
+    (context.folder / "words.json").write_bytes(msgspec.json.encode(transcript))
+    return StageOutput(files=(OutputFile("words.json", "application/json"),), result=_result(transcript))
+
+
+ARTIFACTS: tuple[tuple[str, str, Renderer], ...] = (
+    ("transcript.txt", "text/plain; charset=utf-8", documents.timed_text),
+    ("transcript_plain.txt", "text/plain; charset=utf-8", documents.plain_text),
+    ("transcript.srt", "application/x-subrip", subtitles.srt),
+    ("transcript.vtt", "text/vtt; charset=utf-8", subtitles.vtt),
+    ("transcript.json", "application/json", documents.transcript_json),
+    (
+        "transcript.docx",
+        "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        documents.docx_bytes,
+    ),
+    ("document.json", "application/json", documents.document_json),
+)
+
+
+def artifacts(context: StageContext) -> StageOutput:
+    """The files a client takes away. One that cannot be made is a warning; the others are made all the same."""
+    words = context.file("transcribe", "words.json").read_bytes()
+    transcript = msgspec.json.decode(words, type=Transcript)
+    files: list[OutputFile] = []
+    warnings = [w for name in ("quality", "speech") for w in context.data(name)["warnings"]]
+    warnings += _unmet(context.params)
+    for number, (name, media_type, render) in enumerate(ARTIFACTS):
+        try:
+            made = render(transcript)
+            (context.folder / name).write_bytes(made.encode() if isinstance(made, str) else made)
+            files.append(OutputFile(name, media_type, artifact=True))
+        except Exception as error:  # whatever a renderer trips over, it costs its own file only
+            context.log(f"{name}: {type(error).__name__}")
+            warnings.append(_warning("artifact_failed", f"{name} could not be made."))
+        context.progress((number + 1) / len(ARTIFACTS), name)
+    return StageOutput(files=tuple(files), result={"warnings": warnings})
+
+
+class _Partials:
+    """Hands utterances to watchers, about once a second at most."""
+
+    def __init__(self, context: StageContext) -> None:
+        self.context = context
+        self.waiting: list[dict[str, Any]] = []
+        self.sent = float("-inf")
+
+    def add(self, utterance: Utterance) -> None:
+        shown = {name: getattr(utterance, name) for name in ("id", "speaker", "start", "end", "text")}
+        self.waiting.append(shown)
+        if time.monotonic() - self.sent >= PARTIAL_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.waiting:
+            self.context.partial({"utterances": self.waiting})
+            self.waiting, self.sent = [], time.monotonic()
+
+
+def _facts(context: StageContext) -> MediaFacts:
+    return msgspec.convert(context.data("probe")["facts"], MediaFacts)
+
+
+def _warning(code: str, message: str) -> dict[str, str]:
+    return {"code": code, "message": message}
+
+
+def _unmet(params: TranscribeParams) -> list[dict[str, str]]:
+    """What was asked for and no configured engine gives: said, not passed over."""
+    unmet = []
+    if params.diarize:
+        unmet.append(_warning("diarization_unavailable", "No engine here tells speakers apart; no line names one."))
+    if params.summarize:
+        unmet.append(_warning("summary_unavailable", "No engine here writes summaries; there is none."))
+    return unmet
+
+
+def _result(transcript: Transcript) -> dict[str, Any]:
+    text = transcript.text.encode()
+    return {
+        "language": transcript.language,
+        "language_probability": transcript.language_probability,
+        "duration": transcript.duration,
+        "word_count": transcript.word_count,
+        "confidence": msgspec.to_builtins(transcript.confidence),
+        "model": transcript.model,
+        "processing_time": transcript.processing_time,
+        "cost": transcript.cost,
+        "text": text[:TEXT_LIMIT].decode(errors="ignore"),
+        "text_truncated": len(text) > TEXT_LIMIT,
+    }
+
+
+_TWICE = RetryPolicy(tries=2)  # what can pass on a second try is a crash or a full disk; media errors are final
+
+PIPELINE = Pipeline(
+    name="transcribe",
+    params=TranscribeParams,
+    description="Speech in an audio or video file to a transcript, subtitles and documents.",
+    stages=(
+        stage(probe, deadline=300, retry=_TWICE, weight=1),
+        stage(audio, needs=("probe",), deadline=3600, retry=_TWICE, weight=4),
+        stage(quality, needs=("probe", "audio"), deadline=3600, retry=_TWICE, weight=3),
+        stage(speech, needs=("audio",), deadline=3600, retry=_TWICE, weight=6),
+        stage(transcribe, needs=("probe", "audio", "speech"), deadline=8 * 3600, retry=_TWICE, weight=80),
+        stage(artifacts, needs=("quality", "speech", "transcribe"), deadline=600, retry=_TWICE, weight=2),
+    ),
+)
