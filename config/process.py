@@ -1,6 +1,6 @@
 """Processes that die with their parent, so that `kill -9` of one leaves no orphans.
 
-`die_with_parent()` is for our own processes. A foreign program is started through this file, run as a script:
+`die_with_parent()` is for a child that was forked. A program is started through this file, run as a script:
 `python -I -S process.py PARENT SIGNAL program arguments…` asks the kernel the same and becomes the program.
 The kernel sends the signal when the *thread* that started the child ends: start children from one that stays.
 """
@@ -24,7 +24,7 @@ def die_with_parent(parent: int | None = None, sig: int = signal.SIGKILL) -> Non
 
 
 def dying_with_us(command: list[str], sig: int = signal.SIGKILL) -> list[str]:
-    """The command line that starts a foreign program so that it gets `sig` when this process ends."""
+    """The command line that starts a program so that it gets `sig` when this process ends."""
     return [
         sys.executable,
         "-I",

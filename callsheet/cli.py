@@ -1,0 +1,100 @@
+"""The command `callsheet`: everything on one machine (`up`), or one role at a time (`api`, `host`, `worker`)."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from callsheet import __version__
+
+# Each command imports what it needs itself: `callsheet --help` answers at once, and a role loads no other role.
+
+app = typer.Typer(
+    help="Callsheet: a self-hosted media job service. Settings come from the environment; see docs/settings.md.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # its tracebacks show local variables, passwords in addresses among them
+)
+
+Port = Annotated[int | None, typer.Option(help="Port of the API (CALLSHEET_PORT).")]
+Data = Annotated[Path | None, typer.Option(help="Folder for everything that is kept (CALLSHEET_DATA).")]
+
+
+class Queue(StrEnum):
+    """A kind of work a worker takes."""
+
+    cpu = "cpu"
+    io = "io"
+    gpu = "gpu"
+
+
+@app.command()
+def up(port: Port = None, data: Data = None) -> None:
+    """Start everything on this machine: Redis, host, workers and API. Ctrl-C stops it all."""
+    from callsheet.up import run_up
+
+    raise typer.Exit(run_up(_settings("up", port=port, data=data)))
+
+
+@app.command()
+def api(port: Port = None) -> None:
+    """Answer HTTP."""
+    settings = _settings("api", port=port)
+    from callsheet.http.serve import run_api
+
+    run_api(settings)
+
+
+@app.command()
+def host() -> None:
+    """Own jobs: run their actors, for the partitions whose lease this process holds."""
+    settings = _settings("host")
+    from callsheet.actors.host import run_host
+
+    run_host(settings)
+
+
+@app.command()
+def worker(
+    queue: Annotated[
+        list[Queue] | None, typer.Option(help="Take work of this queue; may be repeated. Default: all.")
+    ] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Stages at once, per queue.")] = None,
+) -> None:
+    """Run stages."""
+    queues = tuple(q.value for q in queue or Queue)
+    settings = _settings("worker", **{f"{name}_concurrency": concurrency for name in queues})
+    from callsheet.actors.worker import run_worker
+
+    run_worker(settings, queues=queues)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Say which version this is.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _settings(role: str, **given: Any) -> Any:
+    from callsheet.config.logging import configure_logging
+    from callsheet.config.settings import load_settings
+
+    settings = load_settings(**{name: value for name, value in given.items() if value is not None})
+    configure_logging(settings, role)
+    return settings
+
+
+def main() -> None:
+    """Run the command. What is wrong with the settings or the machine is one line and exit code 2."""
+    from callsheet.config.settings import SettingsError
+
+    try:
+        app()
+    except SettingsError as error:
+        sys.stderr.write(f"callsheet: {error}\n")
+        sys.exit(2)

@@ -1,0 +1,186 @@
+"""`callsheet up`: everything on one machine, with Redis servers of its own where no address was given."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import http.client
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from callsheet.config.redis_server import (
+    Kind,
+    check_server,
+    find_server,
+    server_command,
+    socket_path,
+    socket_url,
+)
+from callsheet.config.settings import Settings, SettingsError, environment
+from callsheet.supervisor import Role, Supervisor
+
+REDIS, BEHIND, FRONT = 0, 1, 2  # ranks: Redis first and last; the API is the last to come and the first to go
+JOURNAL_GRACE, HOST_GRACE, WORKER_GRACE = 1.5, 2.0, 2.5  # with the API's grace less than 10 s for everything
+LOCK_PATIENCE = 5.0  # how long the children of a killed predecessor may take to die
+
+RoleTable = Callable[[Settings], Sequence[Role]]
+
+
+def run_up(settings: Settings, service: RoleTable | None = None) -> int:
+    """Run everything until a signal says stop. The exit code; 2 and one line for what is wrong with the machine."""
+    _make_data_folder(settings.data)
+    with _only_one(settings.data) as lock:
+        _check_port_is_free(settings)
+        redis, settings = embedded_redis(settings, lock)
+        roles = [*redis, *(service or callsheet_roles)(settings)]
+        return Supervisor(roles, on_ready=lambda: _greet(settings)).run()
+
+
+def callsheet_roles(settings: Settings) -> list[Role]:
+    """The roles of Callsheet itself: host, one worker for each kind of work, API."""
+    env = environment(
+        data=str(settings.data),
+        port=str(settings.port),
+        redis_url=settings.journal,
+        broker_url=settings.broker,
+        log_format="console" if settings.log_format == "auto" else settings.log_format,
+    )
+    # -P: whatever lies in the folder we were started in must not shadow a module.
+    command = (sys.executable, "-P", "-m", "callsheet")
+    slots = {"cpu": settings.cpu_concurrency, "io": settings.io_concurrency, "gpu": settings.gpu_concurrency}
+    workers = [
+        Role(f"worker-{queue}", (*command, "worker", "--queue", queue), BEHIND, WORKER_GRACE, env)
+        for queue, wanted in slots.items()
+        if wanted
+    ]
+    return [
+        Role("host", (*command, "host"), BEHIND, HOST_GRACE, env),
+        *workers,
+        Role("api", (*command, "api"), FRONT, settings.graceful_seconds + 0.5, env, ready=lambda: is_ready(settings)),
+    ]
+
+
+def embedded_redis(settings: Settings, lock: int) -> tuple[list[Role], Settings]:
+    """The servers to start for addresses that were not given, and the settings with their addresses.
+
+    They hold the lock on the data folder, too: nobody starts a second server on files that are still written.
+    """
+    wanted: list[Kind] = [kind for kind in ("journal", "broker") if _address_of(settings, kind) is None]
+    roles, found = [], {}
+    for kind in wanted:
+        role, url = _redis_role(kind, settings.data / "redis" / kind, lock)
+        roles.append(role)
+        found["redis_url" if kind == "journal" else "broker_url"] = url
+    return roles, settings.model_copy(update=found)
+
+
+def _address_of(settings: Settings, kind: Kind) -> str | None:
+    return settings.redis_url if kind == "journal" else settings.broker_url
+
+
+def _redis_role(kind: Kind, folder: Path, lock: int) -> tuple[Role, str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    binary = find_server()
+    check_server(binary, folder)
+    socket_file, logfile = socket_path(folder, kind), folder / "redis.log"
+    command = server_command(binary, kind, folder, socket_file, "--logfile", str(logfile))
+    url = socket_url(socket_file)
+    role = Role(
+        f"redis-{kind}", command, REDIS, JOURNAL_GRACE, ready=lambda: answers(url), keeps=(lock,), logfile=logfile
+    )
+    return role, url
+
+
+def answers(url: str) -> bool:
+    """Whether the embedded server at this address has loaded its data and answers."""
+    with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
+        client.settimeout(1.0)
+        client.connect(unquote(urlsplit(url).path))
+        client.sendall(b"PING\r\n")
+        return client.recv(64).startswith(b"+PONG")
+    return False
+
+
+def is_ready(settings: Settings) -> bool:
+    """Whether the API says that everything it needs is there."""
+    connection = http.client.HTTPConnection(settings.bind, settings.port, timeout=1.0)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _greet(settings: Settings) -> None:
+    url = f"http://{settings.address}"
+    sys.stdout.write(
+        f"\nCallsheet is ready: {url}\n"
+        f"Try it:  curl -F file=@tests/fixtures/speech_jfk/jfk.flac -F pipeline=transcribe {url}/v1/jobs\n"
+        "Ctrl-C stops everything.\n\n"
+    )
+    sys.stdout.flush()
+
+
+def _make_data_folder(data: Path) -> None:
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        probe = data / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise SettingsError(f"cannot write to the data folder {data}: {error.strerror}; set CALLSHEET_DATA") from None
+
+
+@contextmanager
+def _only_one(data: Path) -> Iterator[int]:
+    """Hold the lock of the data folder: its file descriptor. What we start may keep it locked a little longer."""
+    lock = os.open(data / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + LOCK_PATIENCE
+        while not _locked(lock):
+            holder = os.pread(lock, 32, 0).decode(errors="replace").strip()
+            if _lives(holder) or time.monotonic() > deadline:
+                raise SettingsError(f"another `callsheet up` (process {holder}) uses the data folder {data}")
+            time.sleep(0.05)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _lives(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _check_port_is_free(settings: Settings) -> None:
+    family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.bind, settings.port))
+        except OSError as error:
+            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
+            raise SettingsError(f"{settings.address} {why}; set CALLSHEET_PORT to another port") from None

@@ -1,0 +1,68 @@
+"""Settings that contradict each other: each check says in one line what is wrong, or nothing."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from callsheet.config.settings import Settings
+
+
+def first_contradiction(settings: Settings) -> str | None:
+    """What is wrong with these settings taken together, if anything."""
+    return next((problem for check in CHECKS if (problem := check(settings))), None)
+
+
+def _public_bind(s: Settings) -> str | None:
+    if _is_loopback(s.bind):
+        return None
+    return f"bind={s.bind} opens the service to the network, and it has no API keys yet: take 127.0.0.1"
+
+
+def _hasty_loss(s: Settings) -> str | None:
+    if s.worker_lost_after_seconds >= 2 * s.heartbeat_seconds:
+        return None
+    return (
+        f"worker_lost_after_seconds={s.worker_lost_after_seconds:g} must be at least twice "
+        f"heartbeat_seconds={s.heartbeat_seconds:g}, or one late heartbeat loses a healthy worker"
+    )
+
+
+def _one_redis_for_two(s: Settings) -> str | None:
+    if s.redis_url is None or s.redis_url != s.broker_url:
+        return None
+    return "broker_url equals redis_url: the work queues need a Redis (or at least a database number) of their own"
+
+
+def _pool_wider_than_memory(s: Settings) -> str | None:
+    if s.host_capacity >= s.host_pool_threads:
+        return None
+    return f"host_capacity={s.host_capacity} is below host_pool_threads={s.host_pool_threads}: threads would starve"
+
+
+def _slow_reply(s: Settings) -> str | None:
+    if s.reply_timeout <= 30:
+        return None
+    return f"reply_timeout={s.reply_timeout:g}: a request that waits longer than 30 s is cut off by most clients"
+
+
+def _no_pipeline(s: Settings) -> str | None:
+    return None if s.pipelines else "pipelines is empty: there would be nothing to run"
+
+
+CHECKS = (
+    _public_bind,
+    _hasty_loss,
+    _one_redis_for_two,
+    _pool_wider_than_memory,
+    _slow_reply,
+    _no_pipeline,
+)
+
+
+def _is_loopback(bind: str) -> bool:
+    try:
+        return ipaddress.ip_address(bind).is_loopback
+    except ValueError:
+        return False

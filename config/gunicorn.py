@@ -1,0 +1,41 @@
+"""Gunicorn's part of the settings: what the API's processes get from it, whichever application they serve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gunicorn.glogging import Logger
+
+from callsheet.config.process import die_with_parent
+from callsheet.config.settings import Settings
+
+
+class PlainLogger(Logger):  # type: ignore[misc]  # gunicorn carries no type information
+    """Leaves the handlers to `config.logging`, so that gunicorn's lines look like all others."""
+
+    def setup(self, cfg: Any) -> None:
+        """Let the lines travel up to the root logger; the parent class would add handlers of its own."""
+        super().setup(cfg)
+        for log in (self.error_log, self.access_log):
+            log.handlers.clear()
+            log.propagate = True
+
+
+def gunicorn_options(settings: Settings) -> dict[str, Any]:
+    """The options of gunicorn that follow from the settings."""
+    return {
+        "bind": settings.address,
+        "workers": settings.api_workers,
+        "graceful_timeout": settings.graceful_seconds,
+        "timeout": 60,
+        "control_socket_disable": True,  # nobody needs it, and its default path is shared by all instances
+        "accesslog": None,
+        "loglevel": "warning" if settings.log_level == "info" else settings.log_level,
+        "logger_class": PlainLogger,
+        "post_fork": _post_fork,
+        "proc_name": "callsheet api",
+    }
+
+
+def _post_fork(_arbiter: Any, worker: Any) -> None:
+    die_with_parent(worker.ppid)

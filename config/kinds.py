@@ -1,0 +1,62 @@
+"""The kinds of values that settings take, each checked and normalised in one place."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
+from pydantic_settings import NoDecode
+
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+
+
+class SettingsError(Exception):
+    """The settings contradict themselves or the machine. The message is one line that says what to change."""
+
+
+def half_the_cores() -> int:
+    """Half of the cores this process may use, at least one."""
+    return max(1, len(os.sched_getaffinity(0)) // 2)
+
+
+def _redis_address(url: str | None) -> str | None:
+    if url is not None and urlsplit(url).scheme not in REDIS_SCHEMES:
+        raise ValueError(f"must start with one of {', '.join(s + '://' for s in REDIS_SCHEMES)}")
+    return url
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _none_if_empty(value: Any) -> Any:
+    return None if value == "" else value
+
+
+def _comma_separated(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _pipeline_reference(name: str) -> str:
+    if not re.fullmatch(r"[\w.]+:[\w.]+", name):
+        raise ValueError(f"{name!r} is not of the form package.module:attribute")
+    return name
+
+
+Folder = Annotated[Path, AfterValidator(_absolute)]
+RedisUrl = Annotated[str | None, BeforeValidator(_none_if_empty), AfterValidator(_redis_address)]
+Names = Annotated[
+    tuple[Annotated[str, AfterValidator(_pipeline_reference)], ...],
+    NoDecode,
+    BeforeValidator(_comma_separated),
+]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Slots = Annotated[int, Field(ge=0)]
+Size = Annotated[ByteSize, Field(gt=0)]
+MIB = 1024 * 1024
+DAY = 86_400.0

@@ -1,0 +1,98 @@
+"""A process under test with all its descendants, found by a tag in their environment, and what it has printed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+TAG = "CALLSHEET_TEST_TAG"
+
+
+def free_port() -> int:
+    """A port that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+T = TypeVar("T")
+
+
+def wait_for(what: Callable[[], T], seconds: float = 20.0) -> T:
+    """Ask again and again until the answer is truthy; fail loudly when it never is."""
+    deadline = time.monotonic() + seconds
+    while not (answer := what()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        time.sleep(0.02)
+    return answer
+
+
+class Running:
+    """A started command. Its output goes to a file, so that nobody has to read along."""
+
+    def __init__(self, command: list[str], output: Path, **environment: str) -> None:
+        self.output = output
+        self.tag = uuid.uuid4().hex
+        with output.open("wb") as sink:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, TAG: self.tag, **environment},
+            )
+
+    @property
+    def text(self) -> str:
+        """Everything it has printed so far."""
+        return self.output.read_text(errors="replace")
+
+    def until(self, pattern: str, seconds: float = 20.0) -> None:
+        """Wait until it has printed something that matches."""
+
+        def seen() -> bool:
+            if re.search(pattern, self.text):
+                return True
+            assert self.process.poll() is None, f"it ended, without printing {pattern!r}:\n{self.text}"
+            return False
+
+        wait_for(seen, seconds)
+
+    def family(self) -> list[psutil.Process]:
+        """It and all its living descendants, also those that left its session or lost their parent."""
+        return [process for process in psutil.process_iter() if self._is_ours(process)]
+
+    def pid_of(self, name: str) -> int:
+        """The process id of a role, from the log."""
+        return int(re.findall(rf"started name={name} pid=(\d+)", self.text)[-1])
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it (and nobody else) a signal."""
+        self.process.send_signal(number)
+
+    def ends(self, seconds: float = 15.0) -> int:
+        """Wait until it has ended: its exit code."""
+        return self.process.wait(seconds)
+
+    def clean_up(self) -> None:
+        """Kill what is left, whatever the test did."""
+        for process in self.family():
+            process.kill()
+        self.process.wait()
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(TAG) == self.tag
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return False

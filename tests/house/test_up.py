@@ -1,0 +1,169 @@
+"""`callsheet up` starts everything in order, keeps it running, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from callsheet.config.redis_server import socket_path, socket_url
+from tests.house.running import Running, free_port, wait_for
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start(redis_binary: Path, tmp_path: Path) -> Iterator[Start]:
+    """Start `up` with the roles of a scenario, on a data folder and a port of its own."""
+    started: list[Running] = []
+
+    def start(scenario: str = "healthy", **environment: str) -> Running:
+        defaults = {"CALLSHEET_DATA": str(tmp_path / "data"), "CALLSHEET_PORT": str(free_port())}
+        command = [sys.executable, "-m", "tests.house.tiny_service", scenario]
+        started.append(Running(command, tmp_path / f"output-{len(started)}", **{**defaults, **environment}))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.clean_up()
+
+
+def journal_client(tmp_path: Path) -> redis.Redis:
+    return redis.Redis.from_url(socket_url(socket_path(tmp_path / "data" / "redis" / "journal", "journal")))
+
+
+def stopped(running: Running) -> list[str]:
+    return re.findall(r"stopped name=(\S+)", running.text)
+
+
+def test_it_starts_redis_first_and_stops_it_last(start: Start) -> None:
+    up = start()
+    up.until("Callsheet is ready: http://127.0.0.1:")
+    assert re.findall(r"started name=(\S+)", up.text) == ["redis-journal", "redis-broker", "behind", "front"]
+    up.signal(signal.SIGINT)
+    assert up.ends() == 0
+    assert stopped(up) == ["front", "behind", "redis-broker", "redis-journal"]
+    assert up.family() == []
+
+
+def test_ctrl_c_in_the_terminal_reaches_only_the_supervisor(start: Start) -> None:
+    up = start()
+    up.until("Callsheet is ready")
+    assert {os.getpgid(p.pid) for p in up.family() if p.pid != up.process.pid}.isdisjoint({os.getpgid(up.process.pid)})
+
+
+def test_kill_9_leaves_no_orphan_and_the_next_start_goes_on(start: Start, tmp_path: Path) -> None:
+    up = start()
+    up.until("Callsheet is ready")
+    with journal_client(tmp_path) as client:
+        client.set("kept", "yes")
+    up.signal(signal.SIGKILL)
+    up.ends()
+    again = start()
+    again.until("Callsheet is ready")
+    assert up.family() == []
+    with journal_client(tmp_path) as client:
+        assert client.get("kept") == b"yes"
+
+
+def test_a_role_that_dies_is_started_again_visibly(start: Start) -> None:
+    up = start("mortal")
+    up.until('starting again name=mortal because="ended with exit code 7"')
+    up.until(r"(?s)started name=mortal.*started name=mortal")
+    up.signal(signal.SIGTERM)
+    assert up.ends() == 0
+    assert up.family() == []
+
+
+def test_a_killed_redis_comes_back_with_its_data(start: Start, tmp_path: Path) -> None:
+    up = start()
+    up.until("Callsheet is ready")
+    with journal_client(tmp_path) as client:
+        client.set("kept", "yes")
+        os.kill(up.pid_of("redis-journal"), signal.SIGKILL)
+        up.until('starting again name=redis-journal because="was killed by SIGKILL"')
+
+        def kept() -> object:
+            try:
+                return client.get("kept")
+            except redis.RedisError:
+                return None
+
+        assert wait_for(kept) == b"yes"
+
+
+def test_a_role_that_cannot_start_ends_it_all_with_exit_code_1(start: Start) -> None:
+    up = start("broken")
+    assert up.ends() == 1
+    assert "broken ended with exit code 3 (3 times in a row)" in up.text
+    assert up.family() == []
+
+
+def test_a_role_that_ignores_the_signal_is_killed_with_its_children(start: Start) -> None:
+    up = start("stubborn")
+    up.until("Callsheet is ready")
+    begun = time.monotonic()
+    up.signal(signal.SIGTERM)
+    assert up.ends(10) == 0
+    assert time.monotonic() - begun < 10
+    assert "did not stop in time: killed name=stubborn" in up.text
+    assert up.family() == []
+
+
+def test_a_second_ctrl_c_hurries(start: Start) -> None:
+    up = start("very_stubborn")
+    up.until("Callsheet is ready")
+    up.signal(signal.SIGINT)
+    up.until("stopping signal=SIGINT")
+    up.signal(signal.SIGINT)
+    assert up.ends(10) == 0
+    assert up.family() == []
+
+
+def test_a_second_one_on_the_same_data_is_refused_and_harms_nothing(start: Start) -> None:
+    first = start()
+    first.until("Callsheet is ready")
+    second = start()
+    assert second.ends() != 0
+    assert f"another `callsheet up` (process {first.process.pid}) uses the data folder" in second.text
+    assert len(second.text.splitlines()) == 1
+    assert first.process.poll() is None
+
+
+def test_a_port_in_use_is_one_clear_line(start: Start) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        up = start(CALLSHEET_PORT=str(port))
+        assert up.ends() != 0
+    assert up.text == f"callsheet: 127.0.0.1:{port} is in use; set CALLSHEET_PORT to another port\n"
+
+
+def test_a_data_folder_that_cannot_be_written_is_one_clear_line(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    up = start(CALLSHEET_DATA=str(tmp_path / "file" / "data"))
+    assert up.ends() != 0
+    assert up.text == (
+        f"callsheet: cannot write to the data folder {tmp_path}/file/data: Not a directory; set CALLSHEET_DATA\n"
+    )
+
+
+def test_given_addresses_start_no_servers(start: Start) -> None:
+    up = start(CALLSHEET_REDIS_URL="redis://127.0.0.1:1/0", CALLSHEET_BROKER_URL="redis://127.0.0.1:1/1")
+    up.until("Callsheet is ready")
+    assert "redis-" not in "".join(re.findall(r"started name=(\S+)", up.text))
+
+
+def test_a_data_folder_with_a_long_path_works(start: Start, tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["a-folder-with-a-long-name"] * 6)
+    up = start(CALLSHEET_DATA=str(deep), TMPDIR=str(tmp_path))
+    up.until("Callsheet is ready")

@@ -1,0 +1,52 @@
+"""`callsheet up` with tiny commands in place of Callsheet's roles: `python -m tests.house.tiny_service SCENARIO`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from callsheet.config.logging import configure_logging
+from callsheet.config.settings import Settings, SettingsError, load_settings
+from callsheet.supervisor import Role
+from callsheet.up import run_up
+
+STUBBORN = "trap '' TERM; sleep 600 & while :; do wait; done"
+MORTAL = "test -e {0}/died && exec sleep 600; sleep 0.2; touch {0}/died; exit 7"
+
+
+def healthy(_: Settings) -> Sequence[Role]:
+    """One role behind and one in front, both content."""
+    return [Role("behind", ("sleep", "600"), 1), Role("front", ("sleep", "600"), 2)]
+
+
+def stubborn(_: Settings) -> Sequence[Role]:
+    """A role that ignores SIGTERM and has a child."""
+    return [Role("stubborn", ("sh", "-c", STUBBORN), 1, grace=1.0), Role("front", ("sleep", "600"), 2)]
+
+
+def very_stubborn(_: Settings) -> Sequence[Role]:
+    """A role that would take all the time in the world to stop."""
+    return [Role("stubborn", ("sh", "-c", STUBBORN), 1, grace=60.0)]
+
+
+def mortal(settings: Settings) -> Sequence[Role]:
+    """A role that dies once, a moment after it started."""
+    return [Role("mortal", ("sh", "-c", MORTAL.format(settings.data)), 1)]
+
+
+def broken(_: Settings) -> Sequence[Role]:
+    """A role that cannot start, and one in front of it that would wait for it."""
+    return [Role("broken", ("sh", "-c", "exit 3"), 1, ready=lambda: False), Role("front", ("sleep", "600"), 2)]
+
+
+SCENARIOS: dict[str, Callable[[Settings], Sequence[Role]]] = {
+    table.__name__: table for table in (healthy, stubborn, very_stubborn, mortal, broken)
+}
+
+if __name__ == "__main__":
+    try:
+        settings = load_settings(log_format="console", log_level="debug")
+        configure_logging(settings, "up")
+        sys.exit(run_up(settings, SCENARIOS[sys.argv[1]]))
+    except SettingsError as error:
+        sys.exit(f"callsheet: {error}")
