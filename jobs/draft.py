@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Literal
 
 import msgspec
 
 from callsheet.jobs import events as e
-from callsheet.jobs.effects import ClearTimer, Dispatch, Effect, Interrupt, SetTimer, Tidy, Withdraw
+from callsheet.jobs.effects import (
+    ClearTimer,
+    Dispatch,
+    Effect,
+    Erase,
+    Interrupt,
+    RemoveFiles,
+    SetTimer,
+    Tidy,
+    Withdraw,
+)
 from callsheet.jobs.evolve import evolve
 from callsheet.jobs.job import Job, StageState
+
+StopReason = Literal["cancelled", "job_failed"]
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -57,26 +69,33 @@ class Draft:
         self.jitter = jitter
         self.policy = policy
         self.events: list[e.Event] = []
-        self.effects: list[Effect] = []
+        self._timers: dict[str, SetTimer | ClearTimer] = {}
+        self._others: list[Effect] = []
 
     @property
-    def at(self) -> str:
-        return rfc3339(self.now)
+    def effects(self) -> tuple[Effect, ...]:
+        """What to carry out. Each timer is named once, by the last word on it, so that their order means nothing."""
+        return (*self._timers.values(), *self._others)
+
+    def effect(self, effect: Dispatch | Interrupt | Tidy | RemoveFiles | Withdraw | Erase) -> None:
+        """Add an effect; timers have their own methods."""
+        self._others.append(effect)
 
     def emit(self, body: e.Body, stage: str | None = None) -> e.Event:
         """Write the next event and apply it."""
         attempt = self.job.attempt + isinstance(body, e.JobRetried)
-        event = e.Event(self.job.seq + 1, type(body).__name__, self.at, attempt, body, stage)
+        event = e.Event(self.job.seq + 1, type(body).__name__, rfc3339(self.now), attempt, body, stage)
         self.job = evolve(self.job, event)
         self.events.append(event)
         return event
 
     def timer(self, name: str, token: int, delay: float) -> None:
         """Have the job told `Fired(name, token)` after `delay` milliseconds."""
-        self.effects.append(SetTimer(name, token, self.now + int(delay)))
+        self._timers[name] = SetTimer(name, token, self.now + int(delay))
 
     def clear(self, *names: str) -> None:
-        self.effects.extend(ClearTimer(name) for name in names)
+        """Drop these timers, whether they are set or not."""
+        self._timers |= {name: ClearTimer(name) for name in names}
 
     # -- the flow of a pipeline
 
@@ -87,27 +106,21 @@ class Draft:
         for state in list(self.job.stages.values()):
             if self._ready(state):
                 self.dispatch(state)
-        if all(self._settled(s) for s in self.job.stages.values()):
+        if all(self.job.settled(s) for s in self.job.stages.values()):
             self._end(e.JobCompleted(self._expiry()))
 
     def dispatch(self, state: StageState) -> None:
         """Offer the stage to the workers, under a new token."""
         queue = self.job.spec(state).queue
         event = self.emit(e.StageDispatched(queue), state.name)
-        self.effects.append(Dispatch(state.name, event.seq, queue))
+        self.effect(Dispatch(state.name, event.seq, queue))
 
     def _ready(self, state: StageState) -> bool:
         return state.status == "waiting" and state.retry_at is None and self._needs_met(state)
 
     def _needs_met(self, state: StageState) -> bool:
         needs = self.job.spec(state).needs
-        return all(self._settled(s) for need in needs for s in self.job.instances(need))
-
-    def _settled(self, state: StageState) -> bool:
-        """The stage is over, in a way with which the job goes on."""
-        if state.status == "failed":
-            return self.job.spec(state).may_fail
-        return state.status in ("succeeded", "skipped")
+        return all(self.job.settled(s) for need in needs for s in self.job.instances(need))
 
     def _expand_one(self) -> bool:
         for state in self.job.stages.values():
@@ -128,15 +141,18 @@ class Draft:
         self._end(body)
 
     def cancelled(self) -> None:
+        """The cancel is done: nothing of the job runs any more."""
         self._end(e.JobCancelled(self._expiry()))
 
-    def stop_all(self, reason: Any) -> None:
+    def stop_all(self, reason: StopReason) -> None:
         """Stop every stage that a worker has or may get; interrupt those that run."""
         for state in list(self.job.stages.values()):
             if state.status in ("dispatched", "running"):
                 self.stop(state, reason)
+            elif state.status == "waiting":
+                self.clear(f"retry:{state.name}")
 
-    def stop(self, state: StageState, reason: Any) -> None:
+    def stop(self, state: StageState, reason: StopReason) -> None:
         """Stop one stage: its token is void from here on."""
         if state.status == "running":
             self.interrupt(state)
@@ -145,18 +161,18 @@ class Draft:
 
     def interrupt(self, state: StageState) -> None:
         """Have the worker that runs this dispatch kill it."""
-        self.effects.append(Interrupt(state.name, state.token))
+        self.effect(Interrupt(state.name, state.token))
 
     def leave(self, state: StageState) -> None:
         """The stage's current dispatch is over: its timers and its place in the outbox go."""
         self.clear(f"alive:{state.name}", f"deadline:{state.name}", f"retry:{state.name}")
-        self.effects.append(Withdraw(state.token))
+        self.effect(Withdraw(state.token))
 
     def _end(self, body: e.Body) -> None:
         event = self.emit(body)
         self.clear("grace")
-        self.effects.append(Tidy(tuple(self._kept_folders()), event.seq))
-        self.timer("expire", event.seq, self.policy.retention)
+        self.effect(Tidy(tuple(self._kept_folders()), event.seq))
+        self.timer("expire", event.attempt, self.policy.retention)
 
     def _kept_folders(self) -> Iterable[str]:
         kept = {ref.folder for s in self.job.stages.values() if s.status == "succeeded" for ref in s.outputs}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from callsheet.jobs.messages import Undecodable
+
 
 class SetTimer(msgspec.Struct, frozen=True, tag=True):
     """In the commit: send the job `Fired(timer, token)` at `due` (ms since the epoch). Setting it again moves it."""
@@ -65,7 +67,7 @@ OutboxEffect = Dispatch | Interrupt | Tidy | RemoveFiles
 Effect = CommitEffect | OutboxEffect
 
 _encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[OutboxEffect] = msgspec.json.Decoder(OutboxEffect)  # type: ignore[arg-type]
+_decoder: msgspec.json.Decoder[OutboxEffect] = msgspec.json.Decoder(OutboxEffect)
 
 
 def encode_effect(effect: OutboxEffect) -> bytes:
@@ -74,5 +76,8 @@ def encode_effect(effect: OutboxEffect) -> bytes:
 
 
 def decode_effect(raw: bytes) -> OutboxEffect:
-    """The effect in these bytes."""
-    return _decoder.decode(raw)
+    """The effect in these bytes; Undecodable when there is none."""
+    try:
+        return _decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Undecodable(str(error)) from None

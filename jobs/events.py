@@ -155,12 +155,12 @@ Body = (
     | JobRetried
     | JobExpired
 )
-BODIES: dict[str, type[Any]] = {body.__name__: body for body in Body.__args__}  # type: ignore[attr-defined]
+BODIES: dict[str, type[Any]] = {body.__name__: body for body in Body.__args__}
 TERMINAL_EVENTS: frozenset[str] = frozenset({"JobCompleted", "JobFailed", "JobCancelled", "JobExpired"})
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One entry of a journal: its number, its kind, when (RFC 3339, UTC), in which attempt, at which stage, and what."""
+    """One entry of a journal: its number, kind, time (RFC 3339, UTC), the attempt, the stage, and what happened."""
 
     seq: int
     type: str
@@ -194,6 +194,6 @@ def decode_event(raw: bytes) -> Event:
     try:
         outer = _raw_decoder.decode(raw)
         data = _body_decoders[outer.type].decode(outer.data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError) as error:
         raise Undecodable(str(error)) from None
     return Event(outer.seq, outer.type, outer.at, outer.attempt, data, outer.stage)

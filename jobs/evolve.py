@@ -8,11 +8,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from callsheet.jobs import events as e
-
 from callsheet.jobs.job import Job, JobError, StageState
-from callsheet.jobs.states import ABSENT, next_status
-
-SETTLED = frozenset({"succeeded", "failed", "skipped", "stopped"})
+from callsheet.jobs.states import ABSENT, next_stage_status, next_status
 
 
 def evolve_all(job: Job | None, events: Iterable[e.Event]) -> Job | None:
@@ -26,13 +23,10 @@ def evolve(job: Job | None, event: e.Event) -> Job:
     """The snapshot after one event, which must be the next one and in the table."""
     status = next_status(job.status if job else ABSENT, type(event.data))
     if job is None:
-        return _submitted(event)
+        return _submitted(event, event.data)
     if event.seq != job.seq + 1:
         raise AssertionError(f"event {event.seq} does not follow {job.seq}")
-    if event.stage is not None:
-        job = _evolve_stage(job, event, event.stage)
-    else:
-        job = _evolve_job(job, event)
+    job = _evolve_job(job, event) if event.stage is None else _evolve_stage(job, event, event.stage)
     job = replace(job, status=status, seq=event.seq, updated_at=event.at)
     # A stage that runs again starts from nothing, but what a client was shown never falls within an attempt.
     return replace(job, progress=max(job.progress, overall_progress(job)))
@@ -48,9 +42,7 @@ def overall_progress(job: Job) -> float:
     return min(1.0, round(done / total, 6))
 
 
-def _submitted(event: e.Event) -> Job:
-    data = event.data
-    assert isinstance(data, e.JobSubmitted)
+def _submitted(event: e.Event, data: Any) -> Job:
     return Job(
         id=data.id,
         tenant=data.tenant,
@@ -70,7 +62,9 @@ def _submitted(event: e.Event) -> Job:
 
 def _evolve_job(job: Job, event: e.Event) -> Job:
     match event.data:
-        case e.JobCompleted(expires_at=at) | e.JobCancelled(expires_at=at):
+        case e.JobCompleted(expires_at=at):
+            return replace(job, progress=1.0, expires_at=at)  # also if a stage that may fail stopped short
+        case e.JobCancelled(expires_at=at):
             return replace(job, expires_at=at)
         case e.JobFailed() as data:
             error = JobError(data.code, data.message, data.failed_stage, data.retryable)
@@ -93,33 +87,37 @@ def _reset(job: Job, names: frozenset[str]) -> Iterable[tuple[str, StageState]]:
 
 
 def _evolve_stage(job: Job, event: e.Event, name: str) -> Job:
+    state = job.stages[name]
+    state = replace(state, status=next_stage_status(state.status, event.data))
     if isinstance(event.data, e.StageExpanded):
-        return replace(job, stages=_expanded(job, name, event.data.items))
-    state = _STAGE[type(event.data)](job.stages[name], event.data, event)
+        return replace(job, stages=_expanded(job, state, event.data.items))
+    state = _STAGE[type(event.data)](state, event.data, event)
     job = replace(job, stages={**job.stages, name: state})
     if isinstance(event.data, e.StageSucceeded) and event.data.input:
-        facts = {k: v for k, v in event.data.input.items() if k in ("duration", "media_type")}
-        job = replace(job, input=replace(job.input, **facts))
+        job = replace(job, input=replace(job.input, **_facts(event.data.input)))
     return job
 
 
-def _expanded(job: Job, name: str, items: tuple[Any, ...]) -> dict[str, StageState]:
+def _facts(found: dict[str, Any]) -> dict[str, Any]:
+    """What the job shows of its input; anything of another type would make a snapshot that cannot be read back."""
+    kinds = {"duration": (int, float), "media_type": (str,)}
+    return {name: found[name] for name, kind in kinds.items() if type(found.get(name)) in kind}
+
+
+def _expanded(job: Job, folded: StageState, items: tuple[Any, ...]) -> dict[str, StageState]:
+    """The stages with the instances in the place of the folded one; it stays, skipped, when there are none."""
+    name = folded.name
+    instances = {f"{name}:{i}": StageState(f"{name}:{i}", name, item=item) for i, item in enumerate(items)}
+    instances = instances or {name: replace(folded, progress=1.0, attempt=job.attempt)}
     stages: dict[str, StageState] = {}
     for key, state in job.stages.items():
-        if key != name:
-            stages[key] = state
-        elif not items:
-            stages[key] = replace(state, status="skipped", progress=1.0, attempt=job.attempt)
-        else:
-            for i, item in enumerate(items):
-                stages[f"{name}:{i}"] = StageState(f"{name}:{i}", name, item=item)
+        stages |= instances if key == name else {key: state}
     return stages
 
 
 def _dispatched(state: StageState, _data: e.StageDispatched, event: e.Event) -> StageState:
     return replace(
         state,
-        status="dispatched",
         attempt=event.attempt,
         token=event.seq,
         heard=0,
@@ -131,7 +129,7 @@ def _dispatched(state: StageState, _data: e.StageDispatched, event: e.Event) -> 
 
 
 def _started(state: StageState, data: e.StageStarted, event: e.Event) -> StageState:
-    return replace(state, status="running", worker=data.worker, started_at=event.at)
+    return replace(state, worker=data.worker, started_at=event.at)
 
 
 def _progressed(state: StageState, data: e.StageProgressed, _event: e.Event) -> StageState:
@@ -149,7 +147,6 @@ def _partial(state: StageState, data: e.PartialResult, _event: e.Event) -> Stage
 def _succeeded(state: StageState, data: e.StageSucceeded, event: e.Event) -> StageState:
     return replace(
         state,
-        status="succeeded",
         progress=1.0,
         ended_at=event.at,
         outputs=data.outputs,
@@ -162,17 +159,15 @@ def _succeeded(state: StageState, data: e.StageSucceeded, event: e.Event) -> Sta
 def _failed(state: StageState, data: e.StageFailed, event: e.Event) -> StageState:
     error = JobError(data.code, data.message, state.name, data.retryable)
     tries, losses = state.tries + (not data.lost), state.losses + data.lost
-    return replace(state, status="failed", ended_at=event.at, error=error, tries=tries, losses=losses)
+    return replace(state, ended_at=event.at, error=error, tries=tries, losses=losses)
 
 
 def _retry_scheduled(state: StageState, data: e.StageRetryScheduled, _event: e.Event) -> StageState:
-    return replace(state, status="waiting", retry_at=data.retry_at)
+    return replace(state, retry_at=data.retry_at)
 
 
-def _stopped(state: StageState, data: e.StageStopped, event: e.Event) -> StageState:
-    # A worker that shuts down gives its stage back: it waits for another one.
-    status = "waiting" if data.reason == "shutdown" else "stopped"
-    return replace(state, status=status, ended_at=event.at)
+def _stopped(state: StageState, _data: e.StageStopped, event: e.Event) -> StageState:
+    return replace(state, ended_at=event.at)
 
 
 _STAGE: dict[type[Any], Callable[[StageState, Any, e.Event], StageState]] = {
@@ -186,5 +181,3 @@ _STAGE: dict[type[Any], Callable[[StageState, Any, e.Event], StageState]] = {
     e.StageRetryScheduled: _retry_scheduled,
     e.StageStopped: _stopped,
 }
-
-

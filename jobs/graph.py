@@ -10,6 +10,7 @@ import msgspec
 STAGE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
 MAX_STAGES = 32
 MAX_FAN_OUT = 100
+MAX_SECONDS = 7 * 24 * 3600  # a wait longer than a week is a mistake in the declaration
 Queue = Literal["cpu", "io", "gpu"]
 
 
@@ -28,6 +29,13 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     factor: float = 2.0
     cap: float = 60.0
     jitter: float = 0.5
+
+    def check(self) -> None:
+        """Raise GraphError for numbers that make no delay."""
+        if not (1 <= self.tries <= 100 and 1 <= self.factor <= 100 and 0 <= self.jitter <= 1):
+            raise GraphError("a retry policy has 1 to 100 tries, a factor of 1 to 100 and a jitter of 0 to 1")
+        if not 0 <= self.base <= self.cap <= MAX_SECONDS:
+            raise GraphError(f"a retry policy has 0 <= base <= cap <= {MAX_SECONDS}")
 
     def delay(self, tries_done: int, r: float) -> float:
         """Seconds to wait after `tries_done` failed tries."""
@@ -69,5 +77,6 @@ def _check_stage(stage: StageSpec, before: dict[str, StageSpec]) -> None:
         raise GraphError(f"stage {stage.name!r} fans out over {stage.each!r} but does not need it")
     if stage.each is not None and before[stage.each].each is not None:
         raise GraphError(f"stage {stage.name!r} fans out over {stage.each!r}, which is itself a fan-out")
-    if stage.retry.tries < 1 or stage.deadline <= 0 or stage.weight <= 0:
-        raise GraphError(f"stage {stage.name!r} needs tries >= 1, deadline > 0 and weight > 0")
+    if not (0 < stage.deadline <= MAX_SECONDS and 0 < stage.weight <= 1_000_000):
+        raise GraphError(f"stage {stage.name!r} needs 0 < deadline <= {MAX_SECONDS} and 0 < weight <= 1,000,000")
+    stage.retry.check()

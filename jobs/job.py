@@ -103,6 +103,17 @@ class Job(msgspec.Struct, frozen=True):
         """The stages that stand for one declared stage: itself, or each of its fan-out."""
         return [s for s in self.stages.values() if s.spec == spec]
 
+    def settled(self, state: StageState) -> bool:
+        """The stage is over, in a way with which the job goes on: it succeeded, was skipped, or failed and may fail.
+
+        Of a fan-out that may fail, at least one instance must not have.
+        """
+        if state.status != "failed":
+            return state.status in ("succeeded", "skipped")
+        spec = self.spec(state)
+        alone = spec.each is None or any(s.status != "failed" for s in self.instances(spec.name))
+        return spec.may_fail and alone
+
     @property
     def artifacts(self) -> list[FileRef]:
         """Every artifact of the stages that succeeded, in the order of the stages."""

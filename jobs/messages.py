@@ -139,15 +139,15 @@ Message = (
     | Fired
     | FilesRemoved
 )
-MESSAGES: tuple[type[msgspec.Struct], ...] = Message.__args__  # type: ignore[attr-defined]
+MESSAGES: tuple[type[msgspec.Struct], ...] = Message.__args__
 
 
-class Undecodable(ValueError):
-    """The bytes are no message (or no event) that this version knows."""
+class Undecodable(ValueError):  # noqa: N818  (as an adjective it says which bytes are meant)
+    """The bytes are no message, event or effect that this version knows."""
 
 
 _encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)  # type: ignore[arg-type]
+_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 
 def encode_message(message: Message) -> bytes:
@@ -159,5 +159,5 @@ def decode_message(raw: bytes) -> Message:
     """The message in these bytes; Undecodable when there is none."""
     try:
         return _decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Undecodable(str(error)) from None

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from callsheet.jobs import events as e
 from callsheet.jobs import messages as m
 from callsheet.jobs.draft import Decision, Draft, Outcome, Policy, rfc3339
 from callsheet.jobs.effects import Erase, RemoveFiles
 from callsheet.jobs.evolve import evolve
-from callsheet.jobs.job import Job
+from callsheet.jobs.graph import GraphError, check_graph
+from callsheet.jobs.job import TERMINAL, Job
 from callsheet.jobs.reports import RULES, timer_fired
-from callsheet.jobs.states import ABSENT, EXISTS, REFUSALS
+from callsheet.jobs.states import ABSENT, EXISTS, REFUSALS, STALE, UNKNOWN
 
 PRECONDITION = "precondition_failed"
 UNKNOWN_STAGE = "unknown_stage"
-CONFLICTING_SUBMISSION = "submission_conflict"
+INVALID_GRAPH = "invalid_graph"
 _DEFAULT = Policy()
 
 
-def decide(
-    job: Job | None, message: m.Message, now: int, jitter: float = 0.0, policy: Policy = _DEFAULT
-) -> Decision:
+def decide(job: Job | None, message: m.Message, now: int, jitter: float = 0.0, policy: Policy = _DEFAULT) -> Decision:
     """What follows from a message at `now` (ms since the epoch); `jitter` in [0, 1) spreads the delays of retries."""
+    if isinstance(message, m.Submit):
+        return _submitted_again(job, message) if job else _submit(message, now, jitter, policy)
     refusal = REFUSALS[job.status if job else ABSENT][type(message)]
-    if refusal == EXISTS and isinstance(message, m.Submit):
-        return _submitted_again(job, message)
-    if refusal is not None:
-        return _refuse(job, refusal)
-    if job is None:
-        assert isinstance(message, m.Submit)
-        return _submit(message, now, jitter, policy)
+    if job is None or refusal is not None:
+        return _refuse(job, refusal or UNKNOWN)
     if isinstance(message, m.Cancel | m.Retry | m.Forget) and message.if_match not in (None, job.seq):
         return _refuse(job, PRECONDITION, f"the job is at seq {job.seq}")
     draft = Draft(job, now, jitter, policy)
@@ -42,26 +38,28 @@ def _apply(draft: Draft, message: m.Message) -> str | None:
     """Let the rule of this message write the draft; a code when it refuses after all."""
     match message:
         case m.Cancel():
-            return _cancel(draft)
+            _cancel(draft)
         case m.Retry():
             return _retry(draft, message)
         case m.Forget():
-            return _expire(draft, "forgotten")
+            _expire(draft, "forgotten")
         case m.FilesRemoved():
-            draft.effects.append(Erase(draft.policy.tombstone // 1000))
-            return None
-        case m.Fired(timer="expire", token=token):
+            draft.effect(Erase(draft.policy.tombstone // 1000))
+        case m.Fired(timer="expire", token=attempt):
             # Set by the end of an attempt: one that a retry has left behind is not this job's end any more.
-            return _expire(draft, "retention") if token == draft.job.seq else None
+            if draft.job.status not in TERMINAL or attempt != draft.job.attempt:
+                return STALE
+            _expire(draft, "retention")
         case m.Fired():
             return timer_fired(draft, message)
         case _:
             return RULES[type(message)](draft, message)
+    return None
 
 
 def _accept(draft: Draft, *before: e.Event) -> Decision:
     outcome = Outcome(True, "accepted", draft.job.status, draft.job.seq)
-    return Decision((*before, *draft.events), tuple(draft.effects), outcome, draft.job)
+    return Decision((*before, *draft.events), draft.effects, outcome, draft.job)
 
 
 def _refuse(job: Job | None, code: str, detail: str = "") -> Decision:
@@ -70,6 +68,10 @@ def _refuse(job: Job | None, code: str, detail: str = "") -> Decision:
 
 
 def _submit(message: m.Submit, now: int, jitter: float, policy: Policy) -> Decision:
+    try:
+        check_graph(message.graph)
+    except GraphError as error:
+        return _refuse(None, INVALID_GRAPH, str(error))
     body = e.JobSubmitted(
         message.job,
         message.tenant,
@@ -85,18 +87,17 @@ def _submit(message: m.Submit, now: int, jitter: float, policy: Policy) -> Decis
     return _accept(draft, event)
 
 
-def _submitted_again(job: Job | None, message: m.Submit) -> Decision:
+def _submitted_again(job: Job, message: m.Submit) -> Decision:
     """The same submission delivered twice is one job; another one under its id is a conflict."""
-    assert job is not None
     if message.fingerprint != job.fingerprint:
-        return _refuse(job, CONFLICTING_SUBMISSION)
+        return _refuse(job, EXISTS)
     return Decision((), (), Outcome(True, "accepted", job.status, job.seq), job)
 
 
 def _cancel(draft: Draft) -> None:
     if draft.job.status == "cancelling":
         return
-    event = draft.emit(e.CancelRequested())
+    draft.emit(e.CancelRequested())
     running = [s for s in draft.job.stages.values() if s.status == "running"]
     for state in list(draft.job.stages.values()):
         if state.status == "dispatched":
@@ -106,7 +107,7 @@ def _cancel(draft: Draft) -> None:
     for state in running:
         draft.interrupt(state)
     if running:
-        draft.timer("grace", event.seq, draft.policy.cancel_grace)
+        draft.timer("grace", draft.job.attempt, draft.policy.cancel_grace)
     else:
         draft.cancelled()
 
@@ -134,7 +135,7 @@ def stages_to_reset(job: Job, from_stage: str | None) -> tuple[str, ...]:
         first = {s.name for s in states if from_stage in (s.name, s.spec)}
         if not first:
             return ()
-        first |= {s.name for s in states if not _over(job, s.name)}
+        first |= {s.name for s in states if not job.settled(s)}
     reset: set[str] = set(first)
     for state in states:  # in the order of the graph, so that one pass carries a reset to all that follows
         needs = job.spec(state).needs
@@ -143,12 +144,7 @@ def stages_to_reset(job: Job, from_stage: str | None) -> tuple[str, ...]:
     return tuple(s.name for s in states if s.name in reset)
 
 
-def _over(job: Job, name: str) -> bool:
-    state = job.stages[name]
-    return state.status in ("succeeded", "skipped") or (state.status == "failed" and job.spec(state).may_fail)
-
-
-def _expire(draft: Draft, reason: Any) -> None:
+def _expire(draft: Draft, reason: Literal["retention", "forgotten"]) -> None:
     draft.clear("expire")
     draft.emit(e.JobExpired(reason))
-    draft.effects.append(RemoveFiles())
+    draft.effect(RemoveFiles())

@@ -1,18 +1,19 @@
-"""The table: which message is heard in which status, and where each event leads. All that decides it is in this file."""
+"""The tables: which message is heard in which status, and where each event leads. All that decides it is here."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from callsheet.jobs import events as e
 from callsheet.jobs import messages as m
+from callsheet.jobs.job import JobStatus, StageStatus
 
 ABSENT = "absent"
 STATUSES = (ABSENT, "queued", "running", "cancelling", "completed", "failed", "cancelled", "expired")
 
 # Permanent codes of a refusal; the HTTP status of each is in http/problems.py.
 UNKNOWN = "job_unknown"
-EXISTS = "job_exists"
+EXISTS = "submission_conflict"
 ACTIVE = "job_active"
 ENDED = "job_ended"
 EXPIRED = "job_expired"
@@ -46,44 +47,58 @@ REFUSALS: dict[str, dict[type[Any], str | None]] = {
     "expired": _row((m.FilesRemoved,), submit=EXISTS, retry=EXPIRED, forget=EXPIRED, cancel=EXPIRED),
 }
 
-_LIVE = ("queued", "running")
+LIVE = ("queued", "running")
 
 # The only ways in which an event may change the status of a job; an event that is not named leaves it as it is.
 TRANSITIONS: dict[tuple[str, type[Any]], str] = {
     (ABSENT, e.JobSubmitted): "queued",
     ("queued", e.StageStarted): "running",
-    **{(status, e.CancelRequested): "cancelling" for status in _LIVE},
-    **{(status, e.JobCompleted): "completed" for status in _LIVE},
-    **{(status, e.JobFailed): "failed" for status in _LIVE},
+    **{(status, e.CancelRequested): "cancelling" for status in LIVE},
+    **{(status, e.JobCompleted): "completed" for status in LIVE},
+    **{(status, e.JobFailed): "failed" for status in LIVE},
     ("cancelling", e.JobCancelled): "cancelled",
     **{(status, e.JobRetried): "queued" for status in ("completed", "failed", "cancelled")},
     **{(status, e.JobExpired): "expired" for status in ("completed", "failed", "cancelled")},
 }
 
-# In which status an event that does not change it may be written.
-_STAGE_EVENTS = (
-    e.StageDispatched,
-    e.StageStarted,
-    e.StageProgressed,
-    e.StageLogged,
-    e.PartialResult,
-    e.StageSucceeded,
-    e.StageExpanded,
-    e.StageFailed,
-    e.StageRetryScheduled,
-    e.StageStopped,
-)
+# The same for the status of a stage. A fan-out with items is replaced by its instances, each `waiting`.
+STAGE_TRANSITIONS: dict[tuple[str, type[Any]], str] = {
+    ("waiting", e.StageDispatched): "dispatched",
+    ("waiting", e.StageExpanded): "skipped",
+    ("dispatched", e.StageStarted): "running",
+    ("dispatched", e.StageStopped): "stopped",
+    ("running", e.StageProgressed): "running",
+    ("running", e.StageLogged): "running",
+    ("running", e.PartialResult): "running",
+    ("running", e.StageSucceeded): "succeeded",
+    ("running", e.StageFailed): "failed",
+    ("running", e.StageStopped): "stopped",
+    ("failed", e.StageRetryScheduled): "waiting",
+}
+# A worker that shuts down gives its stage back: it waits for another one.
+GIVEN_BACK: dict[tuple[str, type[Any]], str] = {("running", e.StageStopped): "waiting"}
+# They leave the status of the job as it is, and happen only while it is live.
+_STAGE_EVENTS = frozenset(event for _, event in STAGE_TRANSITIONS)
 
 
-def next_status(status: str, event: type[Any]) -> str:
+def next_stage_status(status: str, body: Any) -> StageStatus:
+    """The status of a stage after an event; AssertionError for one that the table does not have."""
+    given_back = isinstance(body, e.StageStopped) and body.reason == "shutdown"
+    after = (GIVEN_BACK if given_back else STAGE_TRANSITIONS).get((status, type(body)))
+    if after is None:
+        raise AssertionError(f"{type(body).__name__} cannot happen to a stage that is {status}")
+    return cast("StageStatus", after)
+
+
+def next_status(status: str, event: type[Any]) -> JobStatus:
     """The status after an event; AssertionError for one that the table does not have."""
     if (status, event) in TRANSITIONS:
-        return TRANSITIONS[status, event]
-    live = status in _LIVE and event in _STAGE_EVENTS
+        return cast("JobStatus", TRANSITIONS[status, event])
+    live = status in LIVE and event in _STAGE_EVENTS
     stopping = status == "cancelling" and event is e.StageStopped
     if not (live or stopping):
         raise AssertionError(f"{event.__name__} cannot happen while {status}")
-    return status
+    return cast("JobStatus", status)
 
 
 def allowed_actions(status: str) -> list[str]:
