@@ -1,0 +1,76 @@
+"""The broker of stages: Dramatiq on a Redis of its own, that needs no durability. It may lose and repeat dispatches.
+
+What it loses as a whole is noticed by `generation`; what it delivers twice is turned away by the claim.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import cast
+from uuid import uuid4
+
+import redis
+from dramatiq import Actor, Consumer, Message
+from dramatiq.brokers.redis import RedisBroker
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from callsheet.actors.keys import BROKER_GENERATION
+
+ACTOR = "run_stage"
+HEARTBEAT_TIMEOUT = 15_000  # ms without a sign of a worker after which its messages go to others
+EVERY_COMMAND = 1_000_000  # of a million: look for messages of dead workers with each command (default: one in 1,000)
+ANSWER_SECONDS = 5.0
+
+
+class Broker(RedisBroker):
+    """Dramatiq's broker without middleware: the owner of a job retries, times and orders stages, nobody else.
+
+    It also finds again what a fetch took out of a queue when its answer was lost. Fetched messages belong to
+    `broker_id` until that is silent for HEARTBEAT_TIMEOUT; so a consumer that starts again, as it does after any
+    connection error, takes a new id, and the messages of the old one are delivered again.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]
+            client=client, middleware=[], heartbeat_timeout=HEARTBEAT_TIMEOUT, maintenance_chance=EVERY_COMMAND
+        )
+        self._consumed: set[str] = set()
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
+        """See RedisBroker."""
+        if queue_name in self._consumed:
+            self.broker_id = str(uuid4())
+        self._consumed.add(queue_name)
+        return super().consume(queue_name, prefetch, timeout)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.connection_pool.disconnect()
+
+
+def make_broker(url: str) -> Broker:
+    """The broker at an address. It connects when it is used."""
+    # redis-py would repeat a fetch whose answer is lost, and so lose what it took: here an error is an error.
+    pool = redis.ConnectionPool.from_url(
+        url, retry=Retry(NoBackoff(), 0), socket_timeout=ANSWER_SECONDS, socket_connect_timeout=2.0
+    )
+    return Broker(redis.Redis(connection_pool=pool))
+
+
+def dispatch(broker: RedisBroker, job: str, stage: str, token: int, queue: str) -> None:
+    """Hand a dispatch to the workers of a queue. May be called from any thread, and repeated. Raises RedisError."""
+    broker.enqueue(Message(queue_name=queue, actor_name=ACTOR, args=(job, stage, token), kwargs={}, options={}))
+
+
+def generation(broker: RedisBroker) -> str:
+    """Which life of the broker this is: another one means that it was emptied. Raises RedisError."""
+    broker.client.set(BROKER_GENERATION, secrets.token_hex(8), nx=True)
+    found = cast(bytes | None, broker.client.get(BROKER_GENERATION))
+    return (found or b"").decode()
+
+
+def declare(broker: RedisBroker, queue: str, run: Callable[[str, str, int], None]) -> None:
+    """Have `run(job, stage, token)` called for each dispatch on a queue, by a dramatiq.Worker of this broker."""
+    Actor(run, broker=broker, actor_name=ACTOR, queue_name=queue, priority=0, options={})
