@@ -1,4 +1,4 @@
-"""Sound as numbers: the 16 kHz mono file that recognition works on, and the original samples, both in bounded memory."""
+"""Sound as numbers: the 16 kHz mono file that recognition reads, and the original samples. Memory is bounded."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def wav_blocks(path: Path, size: int) -> Iterator[Samples]:
 
 
 def original_blocks(source: Path, track: int) -> Iterator[Samples]:
-    """The samples of a track as they are in the file: blocks of shape (channels, n), full scale -1..1, about 64 Ki each.
+    """The samples of a track as they are in the file: blocks of shape (channels, n), about 64 Ki each,
+    full scale -1..1.
 
     Packets that do not decode are passed over, as players do. MediaError: media_unreadable when nothing decodes.
     """

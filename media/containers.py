@@ -9,11 +9,10 @@ no name can sway the guess, and nothing else can be opened from within.
 from __future__ import annotations
 
 import contextlib
-import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import av
 import av.error
@@ -28,32 +27,36 @@ ALLOWED = (
     *("wav", "w64", "flac", "mp3", "ogg", "aac", "aiff", "caf", "amr", "au"),
 )
 FORMAT_WHITELIST = ",".join(ALLOWED)
-UNKNOWN_LENGTH = 0x7FFF_F000  # writers to a pipe put 0, or something from here to 0xFFFFFFFF, where a length belongs
+UNKNOWN_LENGTH = 0x7FFF_F000  # writers to a pipe put 0, or something from here up, where a length belongs
 HEAD = 1 << 20
 
 
 @contextlib.contextmanager
-def open_media(path: Path, limits: Limits | None = None) -> Iterator[InputContainer]:
-    """Open an upload for reading. MediaError: unsupported_container, media_unreadable, media_too_large."""
+def open_media(path: Path, limits: Limits | None = None, **more: str) -> Iterator[InputContainer]:
+    """Open an upload for reading; `more` are options of libav that go before these.
+
+    MediaError: unsupported_container, media_unreadable, media_too_large.
+    """
     limits = limits or current()
     options = {
         "format_whitelist": FORMAT_WHITELIST,
         "protocol_whitelist": "none",
         "max_streams": str(limits.streams + 1),
         "max_pixels": str(limits.pixels),
-    }
+    } | more
     with path.open("rb") as stream:
         try:
             container = av.open(stream, options=options, metadata_errors="replace")
         except MemoryError as error:
             raise too_many_streams(limits) from error
-        except (OSError, ValueError, RuntimeError) as error:
+        except (av.error.FFmpegError, OSError, ValueError, RuntimeError) as error:
             raise refuse(path) from error
         with container:
-            yield container
+            yield cast(InputContainer, container)
 
 
 def too_many_streams(limits: Limits) -> MediaError:
+    """The error for more tracks than are allowed."""
     return MediaError("media_too_large", f"The file has more than {limits.streams} streams.")
 
 
@@ -65,6 +68,7 @@ def refuse(path: Path) -> MediaError:
 
 
 def read_head(path: Path, size: int = HEAD) -> bytes:
+    """The first `size` bytes."""
     with path.open("rb") as stream:
         return stream.read(size)
 
@@ -75,11 +79,13 @@ def looks_like_media(head: bytes) -> bool:
         return head[8:12] in (b"WAVE", b"AVI ")
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
         return True
-    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:  # MPEG audio and ADTS frames begin with 11 ones
-        return True
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
+        return True  # MPEG audio and ADTS frames begin with 11 ones
     return head.startswith(
-        (b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3", b"FORM", b"FLV", b"caff", b".snd", b"#!AMR", b"riff")
-        + (b"\x00\x00\x01\xba", b"\x47\x40", b"\x30\x26\xb2\x75")
+        (
+            *(b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3", b"FORM", b"FLV", b"caff", b".snd", b"#!AMR", b"riff"),
+            *(b"\x00\x00\x01\xba", b"\x47\x40", b"\x30\x26\xb2\x75"),
+        )
     )
 
 
@@ -103,8 +109,8 @@ def declares_mp3_length(path: Path) -> bool:
 def missing_share(path: Path) -> float:
     """The share (0..1) of its bytes that a chunked file claims but does not have.
 
-    Walks the top-level chunks of RIFF (WAV, AVI: Microsoft, Multimedia Programming Interface 1.0), IFF (AIFF: EA IFF 85)
-    and ISO base media (MP4: ISO/IEC 14496-12, 4.2). 0 for other containers, and where a writer left the length open.
+    Walks the top-level chunks of RIFF (WAV, AVI: Microsoft, Multimedia Programming Interface 1.0), IFF (AIFF: EA IFF
+    85) and ISO base media (MP4: ISO/IEC 14496-12, 4.2). 0 for other containers, and where a length was left open.
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
@@ -128,6 +134,8 @@ def _walk_iff(stream: BinaryIO, size: int, layout: str) -> int:
     position = 12
     while position + 8 <= size:
         stream.seek(position)
+        name: bytes
+        length: int
         name, length = struct.unpack(layout, stream.read(8))
         if name == b"data" and (length == 0 or length >= UNKNOWN_LENGTH):
             return 0
@@ -154,7 +162,7 @@ def _walk_boxes(stream: BinaryIO, size: int) -> int:
 
 def file_size(path: Path) -> int:
     """Bytes, with the errors that need no look inside. MediaError: empty_file."""
-    size = os.stat(path).st_size
+    size = path.stat().st_size
     if size == 0:
         raise MediaError("empty_file", "The file is empty.")
     return size

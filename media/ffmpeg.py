@@ -16,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, cast
 
 import imageio_ffmpeg
 import msgspec
@@ -43,9 +43,9 @@ class Input(msgspec.Struct, frozen=True):
 
 
 class ChildLimits(msgspec.Struct, frozen=True):
-    """What the child may use: address space in bytes, CPU in seconds (of all its threads), bytes and seconds of output."""
+    """What the child may use: bytes of address space, seconds of CPU (all threads), bytes and seconds of output."""
 
-    memory: int = 2 << 30
+    memory: int = 4 << 30
     cpu_seconds: int = 4 * 3600
     output_bytes: int = 2 << 30
     output_seconds: float = 4 * 3600.0 + 60.0
@@ -81,7 +81,7 @@ def run(
 @functools.cache
 def binary() -> str:
     """The ffmpeg that the imageio-ffmpeg wheel carries."""
-    return imageio_ffmpeg.get_ffmpeg_exe()
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
 def _link(inputs: Sequence[Input], folder: Path) -> list[tuple[Input, str]]:
@@ -125,7 +125,7 @@ def _launch(arguments: list[str], folder: Path, limits: ChildLimits) -> subproce
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        env={"LC_ALL": "C"},
+        env={"LC_ALL": "C", "MALLOC_ARENA_MAX": "2"},  # arenas of many threads would eat the address space
     )
 
 
@@ -133,19 +133,19 @@ def _supervise(
     arguments: list[str], folder: Path, limits: ChildLimits, duration: float, progress: Progress | None
 ) -> str:
     child = _launch(arguments, folder, limits)
-    assert child.stdout is not None and child.stderr is not None
+    stdout, stderr = cast(IO[str], child.stdout), cast(IO[str], child.stderr)
     tail: collections.deque[str] = collections.deque(maxlen=TAIL_LINES)
-    drain = threading.Thread(target=_drain, args=(child.stderr, tail), daemon=True)
+    drain = threading.Thread(target=_drain, args=(stderr, tail), daemon=True)
     drain.start()
     try:
-        _follow(child.stdout, duration, progress)
+        _follow(stdout, duration, progress)
         code = child.wait()
     finally:  # also when `progress` raised: nothing of the child may be left
         child.kill()
         child.wait()
         drain.join()
-        child.stdout.close()
-        child.stderr.close()
+        stdout.close()
+        stderr.close()
     said = "\n".join(tail).replace(str(folder), ".")
     if code != 0:
         raise _failed(code, said)
@@ -158,7 +158,7 @@ def _drain(stream: IO[str], tail: collections.deque[str]) -> None:
 
 
 def _follow(stream: IO[str], duration: float, progress: Progress | None) -> None:
-    """Read `-progress` lines (`key=value`); `out_time_us` is the length written so far, `N/A` before the first frame."""
+    """Read `-progress` lines (`key=value`); `out_time_us` is the length written so far (`N/A` before any frame)."""
     for line in stream:
         key, _, value = line.strip().partition("=")
         if key == "out_time_us" and progress and duration > 0 and value.lstrip("-").isdigit():

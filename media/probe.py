@@ -15,8 +15,8 @@ from callsheet.media import containers
 from callsheet.media.errors import MediaError
 from callsheet.media.limits import Limits, current
 
-MISSING_SECONDS = 0.5  # a container and its packets may disagree by this much, or by
-MISSING_SHARE = 0.01  # this share, whichever is more, before the file counts as cut off
+MISSING_SECONDS = 0.3  # a container and its packets may disagree by this much, or by
+MISSING_SHARE = 0.002  # this share, whichever is more, before the file counts as cut off
 MEDIA_TYPES = {
     "mov": "mp4",
     "matroska": "x-matroska",
@@ -92,7 +92,7 @@ def probe(path: Path, limits: Limits | None = None) -> MediaFacts:
     if containers.hides_playlist(containers.read_head(path)):
         raise MediaError("unsupported_container", "The file carries a playlist.")
     with containers.open_media(path, limits) as container:
-        _check_shape(container, limits)
+        _check_shape(path, container, limits)
         spans = _spans(container)
         if not spans:
             raise containers.refuse(path)
@@ -103,12 +103,19 @@ def probe(path: Path, limits: Limits | None = None) -> MediaFacts:
     return facts
 
 
-def _check_shape(container: InputContainer, limits: Limits) -> None:
+def _check_shape(path: Path, container: InputContainer, limits: Limits) -> None:
     if len(container.streams) > limits.streams:
         raise containers.too_many_streams(limits)
-    for stream in container.streams.video:
-        if stream.codec_context is not None and stream.width * stream.height > limits.pixels:
-            raise MediaError("media_too_large", f"The picture is larger than {limits.pixels} pixels.")
+    pixels = _pixels(container)
+    if 0 in pixels:  # libav shows no size for a picture that it found too large; ask again, looking at one packet only
+        with containers.open_media(path, limits, max_pixels=str(2**31 - 1), probesize="32") as again:
+            pixels = _pixels(again)
+    if any(size > limits.pixels for size in pixels):
+        raise MediaError("media_too_large", f"The picture is larger than {limits.pixels} pixels.")
+
+
+def _pixels(container: InputContainer) -> list[int]:
+    return [s.width * s.height for s in container.streams.video if _known(s) and not _is_picture(s)]
 
 
 def _spans(container: InputContainer) -> dict[int, _Span]:
@@ -138,7 +145,12 @@ def _audio_tracks(container: InputContainer) -> tuple[AudioFacts, ...]:
 
 
 def _decodable(stream: AudioStream) -> bool:
-    return stream.codec_context is not None and stream.rate > 0 and stream.channels > 0
+    return _known(stream) and stream.rate > 0 and stream.channels > 0
+
+
+def _known(stream: Stream) -> bool:
+    """Whether there is a decoder; the type stubs of av say always, its code says not."""
+    return getattr(stream, "codec_context", None) is not None
 
 
 def _audio_facts(stream: AudioStream) -> AudioFacts:
@@ -158,7 +170,7 @@ def _is_picture(stream: Stream) -> bool:
 
 def _video_facts(container: InputContainer) -> VideoFacts | None:
     for stream in container.streams.video:
-        if not _is_picture(stream) and stream.codec_context is not None:
+        if not _is_picture(stream) and _known(stream):
             rate = stream.average_rate or stream.guessed_rate
             return VideoFacts(
                 stream.index, stream.codec_context.name, stream.width, stream.height, float(rate) if rate else 0.0
@@ -204,8 +216,9 @@ def _measured(container: InputContainer, spans: dict[int, _Span]) -> float:
 
 
 def _start(container: InputContainer, spans: dict[int, _Span]) -> float:
-    if container.start_time is not None:
-        return container.start_time / av.time_base
+    start: int | None = container.start_time
+    if start is not None:
+        return start / av.time_base
     return min(span.start for span in spans.values())
 
 

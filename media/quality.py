@@ -83,6 +83,7 @@ class QualityMeter:
         self._moments = self._samples = self._clipped = 0
 
     def add(self, block: Samples) -> None:
+        """Take the next block."""
         loudness = np.abs(block)
         power = np.mean(np.square(block, dtype=np.float64), axis=0)
         self._hops.add(power)
@@ -94,6 +95,7 @@ class QualityMeter:
         self._moments += block.shape[1]
 
     def close(self) -> Quality:
+        """The figures of all that was taken."""
         rms = math.sqrt(self._power / self._moments) if self._moments else 0.0
         snr = _snr_db(self._hops.close())
         silence = _silence_ratio(self._frames.close())
@@ -167,7 +169,7 @@ def _level(snr: float, score: float) -> Literal["excellent", "good", "fair", "po
 def _warnings(snr: float, silence: float, clipping: float, peak: float) -> tuple[QualityWarning, ...]:
     found = (
         (snr < 10, "low_snr", f"Speech stands out from the noise by only {snr:.1f} dB."),
-        (silence > 0.5, "mostly_silence", f"{silence:.0%} of the recording is silence."),
+        (silence > 0.5, "mostly_silence", f"{silence:.1%} of the recording is silence."),
         (clipping > 0.01, "clipping", f"{clipping:.1%} of the samples are clipped."),
         (peak < 0.1, "low_level", f"The recording is quiet: its peak is {peak:.3f} of full scale."),
     )

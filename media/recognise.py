@@ -1,8 +1,9 @@
 """Speech to words with faster-whisper, a window at a time, on the stretches of speech only.
 
-A window is up to five minutes of speech: whole stretches, with the pauses between them left out, so memory does not grow with the length of the
-recording and a seam lies in a pause. A single stretch longer than that is cut at the quietest tenth of a second of the
-last minute of the window, so that no word is cut. Times are mapped back to the source stretch by stretch.
+A window is up to five minutes of speech: whole stretches, with the pauses between them left out. So memory does not
+grow with the length of the recording, and a seam lies in a pause. A single stretch longer than that is cut at the
+quietest tenth of a second in the last fifth of the window, so that no word is cut. Times are mapped back to the source
+stretch by stretch.
 """
 
 from __future__ import annotations
@@ -20,17 +21,20 @@ import numpy as np
 from callsheet.media.audio import RATE, Samples, read_wav
 from callsheet.media.errors import MediaError
 from callsheet.media.speech import Region
-from callsheet.media.transcript import Utterance, UtteranceBuilder, Word, make_word
+from callsheet.media.transcript import Utterance, UtteranceBuilder, make_word
 
 WINDOW_SECONDS = 300.0
 SEARCH_SHARE = 0.2  # a forced cut is looked for in this last share of the window
 QUIET_SECONDS = 0.1
+WITHOUT_SPACES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})  # as faster-whisper's tokenizer has it
 SEED = 1  # the fallback at a higher temperature draws at random: the same file gives the same words
 
 
 class Options(msgspec.Struct, frozen=True):
-    """`language`: ISO 639-1, or None to detect it from the first 30 s of speech. `hint`: words to expect, such as names.
-    `cpu_threads`: 0 for as many as the library thinks right."""
+    """`language`: ISO 639-1, or None to detect it from the first 30 s of speech. `hint`: words to expect.
+
+    `cpu_threads`: 0 for as many as the library thinks right. `window_seconds`: how much speech is held at once.
+    """
 
     language: str | None = None
     beam_size: int = 1
@@ -48,6 +52,15 @@ class Recognition(msgspec.Struct, frozen=True):
     language_probability: float
 
 
+class Heard(msgspec.Struct):
+    """A word as the recogniser gives it: text with its leading space, seconds within the window, probability."""
+
+    text: str
+    start: float
+    end: float
+    probability: float
+
+
 class Piece(msgspec.Struct, frozen=True):
     """Samples start..end of the source."""
 
@@ -58,18 +71,26 @@ class Piece(msgspec.Struct, frozen=True):
 class _Listener(msgspec.Struct):
     """What goes from one window to the next."""
 
-    builder: UtteranceBuilder
-    utterances: list[Utterance]
     on_utterance: Callable[[Utterance], None]
-    language: str | None = None
-    probability: float = 0.0
+    language: str | None
+    probability: float
+    builder: UtteranceBuilder = msgspec.field(default_factory=UtteranceBuilder)
+    utterances: list[Utterance] = []
     last_end: float = 0.0
 
-    def hear(self, word: Word) -> None:
-        self.last_end = word.end
-        self.keep(self.builder.push(word))
+    def hear(self, piece: Heard, window: Sequence[Piece]) -> None:
+        """Take a word with its times in the window."""
+        start, end = to_source(window, piece.start, piece.end)
+        word = make_word(piece.text, max(start, min(self.last_end, end)), end, piece.probability)
+        if word is not None:
+            self.last_end = word.end
+            self._keep(self.builder.push(word))
 
-    def keep(self, utterance: Utterance | None) -> None:
+    def close(self) -> None:
+        """No more words: give out the last utterance."""
+        self._keep(self.builder.close())
+
+    def _keep(self, utterance: Utterance | None) -> None:
         if utterance is not None:
             self.utterances.append(utterance)
             self.on_utterance(utterance)
@@ -90,21 +111,22 @@ def recognise(
     MediaError: language_unsupported, model_unavailable (the folder holds no model that loads).
     """
     options = options or Options()
-    listener = _Listener(UtteranceBuilder(), [], on_utterance, options.language, 1.0 if options.language else 0.0)
-    total = sum(region.end - region.start for region in regions) * RATE
-    done = 0
+    listener = _Listener(on_utterance, options.language, 1.0 if options.language else 0.0)
+    total = sum(region.end - region.start for region in regions)
+    done = 0.0
     for window in windows(wav, regions, options.window_seconds):
-        _recognise_window(wav, window, model, options, listener, lambda n, d=done: on_progress((d + n) / total))
-        done += _length(window)
+        for heard_until in _recognise_window(wav, window, model, options, listener):
+            on_progress(min(1.0, (done + heard_until) / total))
+        done += _length(window) / RATE
         on_progress(min(1.0, done / total))
-    listener.keep(listener.builder.close())
-    return Recognition(tuple(listener.utterances), listener.language if regions else None, listener.probability)
+    listener.close()
+    return Recognition(tuple(listener.utterances), listener.language, listener.probability)
 
 
 @functools.lru_cache(maxsize=2)
 def load(model: Path, compute_type: str = "int8", cpu_threads: int = 0) -> Any:
     """The model in a folder, loaded once in the life of the process. MediaError: model_unavailable."""
-    from faster_whisper import WhisperModel  # here, because it takes a second that not every stage needs
+    from faster_whisper import WhisperModel  # noqa: PLC0415  (a second that few processes need)
 
     try:
         return WhisperModel(str(model), device="cpu", compute_type=compute_type, cpu_threads=cpu_threads)
@@ -114,26 +136,22 @@ def load(model: Path, compute_type: str = "int8", cpu_threads: int = 0) -> Any:
 
 def check_language(language: str | None) -> None:
     """Refuse a language that no model knows, without loading one. MediaError: language_unsupported."""
-    from faster_whisper.tokenizer import _LANGUAGE_CODES
+    if language is None:
+        return
+    from faster_whisper.tokenizer import _LANGUAGE_CODES  # noqa: PLC0415  (as above)
 
-    if language is not None and language not in _LANGUAGE_CODES:
+    if language not in _LANGUAGE_CODES:
         raise MediaError("language_unsupported", f"The language '{language}' is not one that can be recognised.")
 
 
 def _recognise_window(
-    wav: Path,
-    window: Sequence[Piece],
-    model: Path,
-    options: Options,
-    listener: _Listener,
-    on_samples: Callable[[int], None],
-) -> None:
-    import ctranslate2
-
-    ctranslate2.set_random_seed(SEED)
-    audio = np.concatenate([read_wav(wav, piece.start, piece.end) for piece in window])
-    segments, info = load(model, options.compute_type, options.cpu_threads).transcribe(
-        audio,
+    wav: Path, window: Sequence[Piece], model: Path, options: Options, listener: _Listener
+) -> Iterator[float]:
+    """Recognise a window; yields how many seconds of it are done, as it goes."""
+    loaded = load(model, options.compute_type, options.cpu_threads)
+    _seed()
+    segments, info = loaded.transcribe(
+        np.concatenate([read_wav(wav, piece.start, piece.end) for piece in window]),
         language=listener.language,
         beam_size=options.beam_size,
         initial_prompt=options.hint,
@@ -142,19 +160,40 @@ def _recognise_window(
     )
     if listener.language is None:
         listener.language, listener.probability = info.language, float(info.language_probability)
+    joined = info.language in WITHOUT_SPACES
     for segment in segments:
-        for heard in segment.words or ():
-            start, end = to_source(window, heard.start, heard.end)
-            start = max(start, min(listener.last_end, end))
-            word = make_word(heard.word, start, end, float(heard.probability))
-            if word is not None:
-                listener.hear(word)
-        on_samples(min(_length(window), int(segment.end * RATE)))
+        words = [Heard(w.word, float(w.start), float(w.end), float(w.probability)) for w in segment.words or ()]
+        for word in words if joined else whole_words(words):
+            listener.hear(word, window)
+        yield min(float(segment.end), _length(window) / RATE)
+
+
+def _seed() -> None:
+    import ctranslate2  # noqa: PLC0415  (as above)
+
+    ctranslate2.set_random_seed(SEED)
+
+
+def whole_words(parts: Sequence[Heard]) -> Iterator[Heard]:
+    """Join what the recogniser splits at a hyphen (" ill", "-disposed"): a word begins with a space."""
+    word: Heard | None = None
+    for part in parts:
+        if word is not None and not part.text[:1].isspace():
+            word.text, word.end = word.text + part.text, part.end
+            word.probability = min(word.probability, part.probability)
+            continue
+        if word is not None:
+            yield word
+        word = part
+    if word is not None:
+        yield word
 
 
 def to_source(window: Sequence[Piece], start: float, end: float) -> tuple[float, float]:
-    """Times (seconds) within a window as times of the source. A word belongs to the stretch that its middle is in, and
-    does not reach out of it."""
+    """Times (seconds) within a window as times of the source.
+
+    A word belongs to the stretch that its middle is in, and does not reach out of it.
+    """
     ends = list(itertools.accumulate(piece.end - piece.start for piece in window))
     at = min(bisect.bisect_right(ends, (start + end) / 2 * RATE), len(window) - 1)
     piece = window[at]

@@ -1,8 +1,8 @@
 """Where people speak: Silero VAD v6 (the network that faster-whisper carries), streamed over a file of any length.
 
-The network reads windows of 512 samples (32 ms), each with the last 64 of the one before, and carries a recurrent state.
-faster-whisper's own function takes the whole recording at once; here state and context are carried from block to block
-instead, so the probabilities are those of one pass over the whole file: there are no seams. What then turns
+The network reads windows of 512 samples (32 ms), each with the last 64 of the one before, and carries a recurrent
+state. faster-whisper's own function takes the whole recording at once; here state and context are carried from block to
+block instead, so the probabilities are those of one pass over the whole file: there are no seams. What then turns
 probabilities into stretches of speech is a small state machine that sees one window at a time, too.
 """
 
@@ -48,10 +48,12 @@ class Speech(msgspec.Struct, frozen=True):
 
     @property
     def seconds(self) -> float:
+        """How much speech there is."""
         return sum(region.end - region.start for region in self.regions)
 
     @property
     def ratio(self) -> float:
+        """The share of the recording that is speech."""
         return self.seconds / self.duration if self.duration > 0 else 0.0
 
 
@@ -64,9 +66,7 @@ def find_speech(
     return Speech(duration, tuple(regions(_reporting(windows, duration, progress), duration, options)))
 
 
-def _reporting(
-    windows: Iterator[float], duration: float, progress: Callable[[float], None] | None
-) -> Iterator[float]:
+def _reporting(windows: Iterator[float], duration: float, progress: Callable[[float], None] | None) -> Iterator[float]:
     total = max(1.0, duration * RATE / WINDOW)
     for number, probability in enumerate(windows):
         if progress and number % BLOCK_WINDOWS == 0:
@@ -76,7 +76,7 @@ def _reporting(
 
 @functools.cache
 def _session() -> Any:
-    from faster_whisper.vad import get_vad_model  # here, because it takes a second that not every stage needs
+    from faster_whisper.vad import get_vad_model  # noqa: PLC0415  (a second that few processes need)
 
     return get_vad_model().session
 
@@ -95,9 +95,7 @@ def probabilities(blocks: Iterable[Samples]) -> Iterator[float]:
         yield from np.ravel(output).tolist()
 
 
-def regions(
-    windows: Iterable[float], duration: float, options: SpeechOptions | None = None
-) -> Iterator[Region]:
+def regions(windows: Iterable[float], duration: float, options: SpeechOptions | None = None) -> Iterator[Region]:
     """Turn probabilities (one each 32 ms) into stretches of speech: joined over short pauses, long enough, padded.
 
     Where two paddings would meet, each gets half of the pause.

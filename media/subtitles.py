@@ -2,8 +2,9 @@
 
 The numbers, near what broadcasters publish for English (BBC Subtitle Guidelines; Netflix Timed Text Style Guide):
 42 characters a line, two lines; a cue lasts 1 to 7 seconds and at most 21 characters a second are read, where the words
-around leave the time for it; 40 ms stay free between cues. A cue never spans two utterances. It ends after a sentence, at a
-pause of 0.7 s, or when it is full, and then rather after a comma in its second half than in the middle of a phrase.
+around leave the time for it; a cue held for reading ends 40 ms before the next. A cue never spans two utterances. It
+ends after a sentence, at a pause of 0.7 s, or when it is full, and then rather after a comma in its second half than in
+the middle of a phrase.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ LINE, LINES = 42, 2
 SHORTEST_MS, LONGEST_MS, GAP_MS = 1000, 7000, 40
 CHARACTERS_A_SECOND = 21
 PAUSE_SECONDS = 0.7
+COMMAS = ",;:，、；："  # noqa: RUF001  (those of Chinese and Japanese are meant)
 SENTENCE_CHARACTERS = 20  # a shorter sentence may share its cue with the next
 
 
@@ -33,7 +35,7 @@ class Cue(msgspec.Struct, frozen=True):
 
 
 def srt(transcript: Transcript) -> str:
-    """SubRip. A cue names its speaker (`Speaker 1: `) where the speaker changes; nobody where they were not told apart."""
+    """SubRip. A cue names its speaker (`Speaker 1: `) where the speaker changes, if speakers were told apart."""
     return _write(((cue, "\n".join(cue.lines)) for cue in cues(transcript, labels=True)), "srt")
 
 
@@ -125,7 +127,7 @@ def _fits(group: list[Word]) -> bool:
 def _comma(group: list[Word]) -> int:
     """How many words to show when the cue is full: up to the last comma in its second half, else all."""
     for at in range(len(group) - 1, len(group) // 2, -1):
-        if group[at - 1].punctuated_word[-1:] in ",;:，、；：":
+        if group[at - 1].punctuated_word[-1:] in COMMAS:
             return at
     return len(group)
 

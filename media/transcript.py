@@ -1,8 +1,8 @@
 """The transcript: its shape, which is the same whatever engine made it, and how words become utterances and paragraphs.
 
 An *utterance* ends where the speaker changes, at a pause of 0.8 s, after the end of a sentence that is followed by a
-pause of 0.3 s, or, past 20 s, at the end of any sentence, and past 30 s at any word. A *paragraph* is utterances of one speaker: a new
-one begins at a pause of 2 s, and after the utterance with which it reached 60 s.
+pause of 0.3 s, or, past 20 s, at the end of any sentence, and past 30 s at any word. A *paragraph* is utterances of one
+speaker: a new one begins at a pause of 2 s, and after the utterance with which it reached 60 s.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 UTTERANCE_PAUSE, SENTENCE_PAUSE = 0.8, 0.3
 UTTERANCE_SOFT, UTTERANCE_HARD = 20.0, 30.0
 PARAGRAPH_PAUSE, PARAGRAPH_SECONDS = 2.0, 60.0
-SENTENCE_END = re.compile(r"[.!?…。！？؟।]+[\"'”’»)\]]*\Z")
+SENTENCE_END = re.compile(r"[.!?…。！？؟।]+[\"'”’»)\]]*\Z")  # noqa: RUF001  (other scripts' full stops are meant)
 # What XML 1.0 cannot hold, and what no font shows: recognisers of other makes have been seen to give both.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
@@ -117,6 +117,7 @@ def join_words(words: Iterable[Word]) -> str:
 
 
 def ends_sentence(word: Word) -> bool:
+    """Whether it is written with the end of a sentence."""
     return bool(SENTENCE_END.search(word.punctuated_word))
 
 
@@ -128,6 +129,7 @@ class UtteranceBuilder:
         self._count = 0
 
     def push(self, word: Word) -> Utterance | None:
+        """Take the next word; give back the utterance that it does not belong to any more, if there is one."""
         done = self._close() if self._words and self._breaks_before(word) else None
         self._words.append(word)
         return done
@@ -199,6 +201,7 @@ def speakers(utterances: Iterable[Utterance]) -> tuple[Speaker, ...]:
 
 
 def speaker_label(speaker: int) -> str:
+    """What a speaker is called: ids count from 0, people from 1."""
     return f"Speaker {speaker + 1}"
 
 

@@ -45,7 +45,9 @@ def configure(folder: Path, *, offline: bool = False) -> None:
 
 def check_name(model: str) -> None:
     """Refuse a name that cannot be had, without loading anything. MediaError: model_unavailable."""
-    if (_settings.folder.expanduser() / model / "model.bin").is_file() or model in _downloadable():
+    if model == "base" or (_settings.folder.expanduser() / model / "model.bin").is_file():
+        return
+    if not _settings.offline and model in _downloadable():
         return
     raise _unavailable(model, "It is neither in the models folder nor a published model.")
 
@@ -123,7 +125,7 @@ def _join_wheels(work: Path) -> bool:
 
 
 def _downloadable() -> list[str]:
-    from faster_whisper.utils import available_models
+    from faster_whisper.utils import available_models  # noqa: PLC0415  (a second that few processes need)
 
     return list(available_models())
 
@@ -133,7 +135,7 @@ def _download(model: str, work: Path, offline: bool) -> None:
         raise _unavailable(model, "Downloads are switched off.")
     if model not in _downloadable():
         raise _unavailable(model, "No published model has this name.")
-    from faster_whisper.utils import download_model
+    from faster_whisper.utils import download_model  # noqa: PLC0415  (as above)
 
     try:
         download_model(model, output_dir=str(work))

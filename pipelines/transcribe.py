@@ -1,7 +1,7 @@
 """The pipeline `transcribe`: speech in any audio or video file to a transcript, subtitles and documents.
 
-    probe ─▶ audio ─┬▶ quality ─────────────┐
-                    └▶ speech ─▶ transcribe ─▶ artifacts
+probe ─▶ audio ─┬▶ quality ─────────────┐
+                └▶ speech ─▶ transcribe ─▶ artifacts
 """
 
 from __future__ import annotations
@@ -31,9 +31,12 @@ Renderer = Callable[[Transcript], str | bytes]
 class TranscribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a client may ask of a transcription."""
 
-    language: Annotated[
-        str, msgspec.Meta(pattern="^[a-z]{2,3}$", description="Language spoken, ISO 639-1. Detected if absent.")
-    ] | None = None
+    language: (
+        Annotated[
+            str, msgspec.Meta(pattern="^[a-z]{2,3}$", description="Language spoken, ISO 639-1. Detected if absent.")
+        ]
+        | None
+    ) = None
     model: Annotated[
         str,
         msgspec.Meta(
@@ -45,9 +48,9 @@ class TranscribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     beam_size: Annotated[
         int, msgspec.Meta(ge=1, le=10, description="Alternatives kept while decoding. More is slower.")
     ] = 1
-    hint: Annotated[
-        str, msgspec.Meta(max_length=500, description="Names and terms to expect, as a sentence.")
-    ] | None = None
+    hint: (
+        Annotated[str, msgspec.Meta(max_length=500, description="Names and terms to expect, as a sentence.")] | None
+    ) = None
     diarize: Annotated[bool, msgspec.Meta(description="Tell speakers apart, if the server can.")] = False
     summarize: Annotated[bool, msgspec.Meta(description="Add a summary, if the server can.")] = False
 
@@ -154,7 +157,7 @@ def artifacts(context: StageContext) -> StageOutput:
             made = render(transcript)
             (context.folder / name).write_bytes(made.encode() if isinstance(made, str) else made)
             files.append(OutputFile(name, media_type, artifact=True))
-        except Exception as error:  # whatever a renderer trips over, it costs its own file only
+        except Exception as error:  # noqa: BLE001  (whatever a renderer trips over, it costs its own file only)
             context.log(f"{name}: {type(error).__name__}")
             warnings.append(_warning("artifact_failed", f"{name} could not be made."))
         context.progress((number + 1) / len(ARTIFACTS), name)

@@ -1,0 +1,230 @@
+"""A file is taken for what it is, or refused with the reason."""
+
+from __future__ import annotations
+
+import struct
+import wave
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from callsheet.media import ffmpeg
+from callsheet.media.errors import MediaError
+from callsheet.media.limits import Limits
+from callsheet.media.probe import AudioFacts, MediaFacts, VideoFacts, probe
+from tests.media.conftest import Make
+from tests.media.running import OpenWatch
+
+KNOWN_CODES = {
+    *("empty_file", "media_too_large", "unsupported_container", "media_unreadable", "no_audio_stream"),
+    *("unsupported_codec", "truncated_file", "media_too_short", "media_too_long"),
+}
+TONE = ("-f", "lavfi", "-i", "sine=440:duration=4")
+PICTURE = ("-f", "lavfi", "-i", "testsrc=size=320x180:rate=25:duration=4")
+
+
+def code_of(path: Path, limits: Limits | None = None) -> str:
+    with pytest.raises(MediaError) as caught:
+        probe(path, limits)
+    assert str(path.parent) not in str(caught.value)
+    assert not caught.value.retryable
+    return caught.value.code
+
+
+def cut(path: Path, share: float) -> Path:
+    """The first share of a file."""
+    whole = path.read_bytes()
+    target = path.with_name(f"cut-{path.name}")
+    target.write_bytes(whole[: int(len(whole) * share)])
+    return target
+
+
+def test_a_flac_file_tells_its_container_length_and_track(jfk: Path) -> None:
+    assert probe(jfk) == MediaFacts(
+        container="flac",
+        media_type="audio/flac",
+        bytes=1_152_693,
+        duration=11.0,
+        audio=(AudioFacts(index=0, codec="flac", rate=44_100, channels=2),),
+        audio_index=0,
+        audio_seconds=11.0,
+    )
+
+
+def test_a_video_tells_its_picture_too(make: Make) -> None:
+    facts = probe(make("v.mp4", *PICTURE, *TONE))
+    assert facts.media_type == "video/mp4"
+    assert facts.video == VideoFacts(index=0, codec="h264", width=320, height=180, fps=25.0)
+    assert facts.speech_track.index == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type"),
+    [
+        ("a.wav", "audio/wav"),
+        ("a.mp3", "audio/mpeg"),
+        ("a.m4a", "audio/mp4"),
+        ("a.aac", "audio/aac"),
+        ("a.ogg", "audio/ogg"),
+        ("a.opus", "audio/ogg"),
+        ("a.aiff", "audio/aiff"),
+        ("a.mka", "audio/x-matroska"),
+        ("a.webm", "audio/webm"),
+        ("a.ts", "audio/mp2t"),
+        ("a.avi", "audio/x-msvideo"),
+        ("a.flv", "audio/x-flv"),
+        ("a.wma", "audio/x-ms-asf"),
+        ("a.caf", "audio/x-caf"),
+        ("a.mov", "audio/mp4"),
+    ],
+)
+def test_common_containers_are_taken_whatever_they_are_called(make: Make, name: str, media_type: str) -> None:
+    facts = probe(make(name, *TONE).rename(make(name, *TONE).with_name("upload")))
+    assert facts.media_type == media_type
+    assert facts.duration == pytest.approx(4.0, abs=0.15)
+
+
+def test_the_default_track_is_the_one_to_work_on(make: Make) -> None:
+    path = make("two.mkv", *TONE, "-map", "0:a", "-map", "0:a", "-disposition:a:0", "0", "-disposition:a:1", "default")
+    assert probe(path).audio_index == 1
+
+
+def test_an_empty_file_is_named_so(tmp_path: Path) -> None:
+    (tmp_path / "a.mp3").touch()
+    assert code_of(tmp_path / "a.mp3") == "empty_file"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.mp3", "This is a shopping list, not a song.\n" * 300),
+        ("a.mp4", "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{canary}\n#EXT-X-ENDLIST\n"),
+        ("b.mp4", "ffconcat version 1.0\nfile '{canary}'\n"),
+        ("c.mp4", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n"),
+        ("d.mp4", '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><BaseURL>{canary}</BaseURL></MPD>'),
+        ("e.mp4", "subfile,,start,0,end,0,,:{canary}"),
+        ("f.wav", '<svg xmlns="http://www.w3.org/2000/svg"><image href="{canary}"/></svg>'),
+    ],
+)
+def test_scripts_that_name_other_files_are_refused_and_nothing_is_opened(
+    tmp_path: Path, austen: Path, name: str, text: str
+) -> None:
+    canary = tmp_path / "canary.wav"
+    canary.write_bytes(austen.read_bytes())
+    upload = tmp_path / name
+    upload.write_text(text.format(canary=canary))
+    watch = OpenWatch(canary)
+    assert code_of(upload) == "unsupported_container"
+    with pytest.raises(MediaError, match="conversion_failed"):
+        ffmpeg.run([ffmpeg.Input(upload)], [], tmp_path / "out.wav")
+    assert not watch.opened()
+
+
+def test_an_avi_that_carries_a_playlist_is_refused(make: Make) -> None:
+    path = make("a.avi", *PICTURE, *TONE)
+    content = path.read_bytes()
+    at = content.index(b"movi") + 12
+    path.write_bytes(content[:at] + b"GAB2\0#EXTM3U\n" + content[at + 13 :])
+    assert code_of(path) == "unsupported_container"
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+@pytest.mark.parametrize("name", ["a.flac", "a.mp3", "a.wav", "a.mkv", "a.aiff", "fast.mp4", "a.avi"])
+def test_a_file_that_is_cut_off_is_named_so(make: Make, name: str, share: float) -> None:
+    picture = PICTURE if name in {"a.mkv", "fast.mp4", "a.avi"} else ()
+    options = ("-movflags", "+faststart") if name == "fast.mp4" else ()
+    assert code_of(cut(make(name, *picture, *TONE, *options), share)) == "truncated_file"
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.m4a"])
+def test_an_mp4_that_lost_its_index_cannot_be_read(make: Make, name: str) -> None:
+    assert code_of(cut(make(name, *TONE), 0.5)) == "media_unreadable"
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.mp4", "a.ogg", "a.mkv"])
+def test_a_file_of_which_only_the_first_bytes_came_is_refused(make: Make, name: str) -> None:
+    path = make(name, *TONE)
+    path.write_bytes(path.read_bytes()[:40])
+    assert code_of(path) in {"media_unreadable", "truncated_file"}
+
+
+def test_a_wav_whose_data_is_shorter_than_its_header_says_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(b"\1\0" * 160_000)
+    header = bytearray(path.read_bytes())
+    header[40:44] = struct.pack("<I", 10 * 320_000)
+    path.write_bytes(header)
+    assert code_of(path) == "truncated_file"
+
+
+@pytest.mark.parametrize("length", [0, 0xFFFFFFFF])
+def test_a_wav_written_to_a_pipe_claims_no_length_and_is_taken(make: Make, length: int) -> None:
+    path = make("a.wav", *TONE, "-bitexact")
+    content = bytearray(path.read_bytes())
+    content[4:8] = content[40:44] = struct.pack("<I", length)
+    path.write_bytes(content)
+    assert probe(path).duration == pytest.approx(4.0, abs=0.01)
+
+
+def test_a_video_without_sound_is_refused(make: Make) -> None:
+    assert code_of(make("v.mp4", *PICTURE)) == "no_audio_stream"
+
+
+def test_half_a_second_is_too_short(make: Make) -> None:
+    assert code_of(make("a.wav", "-f", "lavfi", "-i", "sine=440:duration=0.5")) == "media_too_short"
+
+
+def test_more_than_four_hours_is_too_long(make: Make) -> None:
+    assert Limits().max_seconds == 4 * 3600
+    assert code_of(make("a.flac", *TONE), Limits(max_seconds=3.9)) == "media_too_long"
+
+
+def test_two_frames_far_apart_are_too_long(make: Make) -> None:
+    sparse = ("-f", "lavfi", "-i", "testsrc=size=64x64:rate=1:duration=2,setpts=PTS*90000", "-fps_mode", "passthrough")
+    assert code_of(make("v.mkv", *TONE, *sparse, "-c:v", "mjpeg")) == "media_too_long"
+
+
+def test_a_file_larger_than_the_limit_is_refused(jfk: Path) -> None:
+    assert code_of(jfk, Limits(bytes=1_000_000)) == "media_too_large"
+
+
+@pytest.mark.parametrize("name", ["many.mkv", "many.mp4"])
+def test_forty_streams_are_too_many(make: Make, name: str) -> None:
+    maps = [part for _ in range(40) for part in ("-map", "0:a")]
+    assert code_of(make(name, *TONE, *maps, "-c:a", "aac", "-t", "1.5")) == "media_too_large"
+
+
+def test_a_picture_of_16000_by_16000_is_too_large(make: Make) -> None:
+    huge = ("-f", "lavfi", "-i", "color=size=16000x16000:rate=1,format=gray")
+    assert code_of(make("v.mkv", *huge, *TONE, "-c:v", "mjpeg", "-frames:v", "1", "-t", "2")) == "media_too_large"
+
+
+def test_cover_art_makes_no_video(make: Make, tmp_path: Path) -> None:
+    cover = make("cover.png", "-f", "lavfi", "-i", "color=size=64x64", "-frames:v", "1")
+    path = make("a.mp3", *TONE, "-i", cover, "-map", "0:a", "-map", "1:v", "-disposition:v", "attached_pic")
+    assert probe(path).video is None
+
+
+@pytest.fixture(params=["a.wav", "a.flac", "a.mp3", "a.mp4", "a.mkv", "a.ogg"])
+def whole(make: Make, request: pytest.FixtureRequest) -> Path:
+    """A short, sound file of one of the common kinds."""
+    return make(request.param, "-f", "lavfi", "-i", "sine=440:duration=1.5")
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(damage=st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=64)), min_size=1, max_size=5))
+def test_a_damaged_file_gives_facts_or_a_named_reason(whole: Path, damage: list[tuple[float, bytes]]) -> None:
+    content = bytearray(whole.read_bytes())
+    for share, noise in damage:
+        at = int(share * (len(content) - 1))
+        content[at : at + len(noise)] = noise
+    damaged = whole.with_name("damaged")
+    damaged.write_bytes(content)
+    try:
+        assert isinstance(probe(damaged), MediaFacts)
+    except MediaError as error:
+        assert error.code in KNOWN_CODES
