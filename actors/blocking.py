@@ -45,6 +45,7 @@ class BlockingJobs:
         return self._run(self._jobs.events(job, after, limit))
 
     def close(self) -> None:
+        """Close the connections and end the thread."""
         self._run(self._jobs.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)

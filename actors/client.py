@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import redis.asyncio as aioredis
@@ -27,7 +27,6 @@ from callsheet.jobs.messages import Message, Submit, decode_message, encode_mess
 MAX_MAILBOX = 100_000
 MAX_PENDING_ASKS = 10_000
 IDEMPOTENCY_SECONDS = 24 * 3600
-T = TypeVar("T")
 
 _outcome = msgspec.json.Decoder(Outcome)
 
@@ -44,7 +43,7 @@ class Jobs:
     """Every job, by id. Start it inside a running loop; close it when done."""
 
     def __init__(self, redis_url: str, *, partitions: int = 16, reply_timeout: float = 2.0) -> None:
-        self.redis = aioredis.from_url(redis_url, health_check_interval=15, socket_connect_timeout=2.0)
+        self.redis: Any = aioredis.from_url(redis_url, health_check_interval=15, socket_connect_timeout=2.0)
         self.reply_timeout = reply_timeout
         self._wanted_partitions = partitions
         self._keys: list[PartitionKeys] = []
@@ -55,6 +54,7 @@ class Jobs:
         self._send = self.redis.register_script(files("callsheet.actors").joinpath("lua/send.lua").read_text())
 
     async def close(self) -> None:
+        """Close the connections; whoever still waits for an answer gets none."""
         if self._listener:
             self._listener.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -70,9 +70,7 @@ class Jobs:
         """
         await self._post(job, message, mid or secrets.token_hex(12), "")
 
-    async def ask(
-        self, job: str, message: Message, mid: str | None = None, timeout: float | None = None
-    ) -> Outcome:
+    async def ask(self, job: str, message: Message, mid: str | None = None, timeout: float | None = None) -> Outcome:
         """Like tell, and wait for the owner's outcome. Raises NoAnswer when it does not come within `timeout` s."""
         if len(self._pending) >= MAX_PENDING_ASKS:
             raise MailboxFull("too many requests wait for an answer")
@@ -102,9 +100,7 @@ class Jobs:
         body = encode_message(message)
         receipt = body if isinstance(message, Submit) else b""
         with _unavailable():
-            done = await self._send(
-                [keys.mailbox, keys.receipt(job)], [MAX_MAILBOX, job, mid, body, reply, receipt]
-            )
+            done = await self._send([keys.mailbox, keys.receipt(job)], [MAX_MAILBOX, job, mid, body, reply, receipt])
         if done == b"FULL":
             raise MailboxFull
 
@@ -114,7 +110,7 @@ class Jobs:
         """The job's snapshot. None when there is none (yet: see `submission`). Raises Unavailable, CorruptRecord."""
         keys = await self._partition(job)
         with _unavailable():
-            return decode_job(await _typed(self.redis.hgetall(keys.snapshot(job))))
+            return decode_job(await self.redis.hgetall(keys.snapshot(job)))
 
     async def submission(self, job: str) -> Submit | None:
         """The accepted submission of a job whose owner has not written it yet."""
@@ -128,7 +124,7 @@ class Jobs:
         """The status of a job and one of its stages; ("absent", None) where there is none."""
         keys = await self._partition(job)
         with _unavailable():
-            status, raw = await _typed(self.redis.hmget(keys.snapshot(job), ["status", f"stage.{stage}"]))
+            status, raw = await self.redis.hmget(keys.snapshot(job), ["status", f"stage.{stage}"])
         if status is None:
             return "absent", None
         return msgspec.json.decode(status), msgspec.json.decode(raw, type=StageState) if raw else None
@@ -137,7 +133,7 @@ class Jobs:
         """The events with a seq above `after`, in order, `limit` at most."""
         keys = await self._partition(job)
         with _unavailable():
-            entries = await _typed(self.redis.xrange(keys.log(job), min=f"({after}", max="+", count=limit))
+            entries = await self.redis.xrange(keys.log(job), min=f"({after}", max="+", count=limit)
         return [_entry(entry_id, fields) for entry_id, fields in entries]
 
     async def jobs(
@@ -208,7 +204,7 @@ class Jobs:
                 future.set_result(_outcome.decode(raw))
 
 
-async def subscription(client: aioredis.Redis, channel: str, ready: asyncio.Event) -> AsyncIterator[bytes]:
+async def subscription(client: Any, channel: str, ready: asyncio.Event) -> AsyncIterator[bytes]:
     """The messages of a channel, over reconnects; `ready` is set while it is subscribed."""
     while True:
         pubsub = client.pubsub(ignore_subscribe_messages=False)
@@ -233,13 +229,8 @@ def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> EventEntry:
 
 
 @contextlib.contextmanager
-def _unavailable() -> Any:
+def _unavailable() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError) as error:
         raise Unavailable(f"the journal cannot be reached or cannot write ({type(error).__name__})") from error
-
-
-async def _typed(answer: Awaitable[Any] | Any) -> Any:
-    """redis-py types its answers for sync and async at once; here they are always awaited."""
-    return await answer

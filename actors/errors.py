@@ -1,4 +1,4 @@
-"""What can go wrong between a caller and a job's owner. Each has a permanent code; http/problems.py gives its status."""
+"""What can go wrong between a caller and a job's owner. Each has a permanent code."""
 
 from __future__ import annotations
 

@@ -19,7 +19,9 @@ def new_job_id() -> str:
 
 
 def partition_of(job: str, partitions: int) -> int:
-    """The partition that owns a job: fixed by the first 32 bits of its id."""
+    """The partition that owns a job: fixed by the first 32 bits of its id. ValueError for what is no job id."""
+    if not JOB_ID.match(job):
+        raise ValueError(f"{job[:40]!r} is no job id")
     return int(job[:8], 16) % partitions
 
 

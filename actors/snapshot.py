@@ -22,9 +22,7 @@ def changed_fields(old: Job | None, new: Job) -> tuple[list[tuple[str, bytes]], 
     """The fields to write and those to delete to get from one snapshot to the next."""
     write = [(name, _encode(getattr(new, name))) for name in _MEMBERS if _differs(old, new, name)]
     before = old.stages if old else {}
-    write += [
-        (f"stage.{name}", _encode(state)) for name, state in new.stages.items() if before.get(name) is not state
-    ]
+    write += [(f"stage.{name}", _encode(state)) for name, state in new.stages.items() if before.get(name) is not state]
     if list(before) != list(new.stages):
         write.append((_ORDER, _encode(list(new.stages))))
     return write, [f"stage.{name}" for name in before if name not in new.stages]

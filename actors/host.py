@@ -1,0 +1,242 @@
+"""The host: a process that owns partitions and runs the actors of their jobs.
+
+Five loops, a thread each: `tend` takes, renews and hands over partitions; `read` hands messages to actors; `fire`
+turns due timers into messages; `care` retires idle actors and looks after effects that are overdue; `sweep` removes files that belong to nobody. When anything is
+in doubt (fenced, Redis away) a partition is lost and taken again from what is stored: there is one way to recover.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import redis
+import structlog
+
+from callsheet.actors import performer as performing
+from callsheet.actors.committer import Committer, JournalDownError, connect
+from callsheet.actors.failpoints import configure, failpoint
+from callsheet.actors.journal import Journal
+from callsheet.actors.keys import partition_of
+from callsheet.actors.leases import Leases
+from callsheet.actors.ownership import Ownership
+from callsheet.actors.pool import Pool
+from callsheet.actors.store import FolderStore
+from callsheet.config.settings import Settings
+from callsheet.jobs.draft import Policy
+
+log = structlog.get_logger("host")
+READ_BLOCK_MS = 200
+READ_COUNT = 200
+FIRE_SECONDS = 0.2
+FIRE_COUNT = 200
+CARE_SECONDS = 1.0
+SWEEP_SECONDS = 60.0
+ORPHAN_SECONDS = 3600.0
+DRAIN_SECONDS = 5.0
+
+
+def wall_clock() -> int:
+    """Milliseconds since the epoch."""
+    return int(time.time() * 1000)
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The times that the rules work with."""
+    return Policy(
+        lost_after=int(settings.worker_lost_after_seconds * 1000),
+        cancel_grace=int(settings.cancel_grace_seconds * 1000),
+        retention=int(settings.retention_seconds * 1000),
+        tombstone=int(settings.tombstone_seconds * 1000),
+    )
+
+
+class Host:
+    """Owns partitions until it is stopped."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], int] = wall_clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._policy = policy_of(settings)
+        self._redis = connect(settings.journal)
+        self._committer = Committer(settings.journal)
+        self._pool = Pool(settings.host_pool_threads, "jobs")
+        self._store = FolderStore(settings.data / "store")
+        self._performer = performing.Performer(settings.journal, settings.broker, self._store)
+        self.leases = Leases(self._committer, self._redis, settings.lease_seconds, settings.partitions)
+        self.owned: dict[int, Ownership] = {}
+        self._room = threading.Condition()
+        self._in_hand = 0
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start the loops; partitions are taken as they come free."""
+        tend_every = self._settings.lease_seconds / 4
+        self._spawn("tend", self._tend, tend_every)
+        self._spawn("read", self._read, 0.0)
+        self._spawn("fire", self._fire, FIRE_SECONDS)
+        self._spawn("care", self._care, CARE_SECONDS)
+        self._spawn("sweep", self._sweep, SWEEP_SECONDS)
+
+    def stop(self) -> None:
+        """Finish what is in hand, let the partitions go, end the threads."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(READ_BLOCK_MS / 1000 + 5)
+        for owned in list(self.owned.values()):
+            self._hand_over(owned)
+        try:
+            self.leases.leave()
+        except (redis.RedisError, OSError):
+            log.warning("left without saying goodbye: the journal is away")
+        self._pool.stop()
+        self._performer.stop()
+        self._committer.stop()
+
+    # -- the loops
+
+    def _spawn(self, name: str, step: Callable[[], None], every: float) -> None:
+        def loop() -> None:
+            while not self._stopping.is_set():
+                try:
+                    step()
+                    self._stopping.wait(every)
+                except (redis.RedisError, OSError, JournalDownError) as error:
+                    self._journal_away(str(error))
+                    self._stopping.wait(0.5)
+                except Exception:  # a bug here must not leave the partitions without an owner
+                    log.exception("host loop failed", loop=name)
+                    self._stopping.wait(1.0)
+
+        thread = threading.Thread(target=loop, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _tend(self) -> None:
+        """Renew what is owned, drop what is lost, then take or hand over until the share is fair."""
+        if not self.leases.keys:
+            self.leases.fix_partitions()
+        share = self.leases.fair_share()
+        for owned in list(self.owned.values()):
+            if owned.lost:
+                del self.owned[owned.number]
+            elif not self.leases.renew(owned.number, owned.journal.epoch):
+                owned.lose("the lease is another host's")
+        for number in range(len(self.leases.keys)):
+            if len(self.owned) < share and number not in self.owned:
+                self._take(number)
+        for owned in list(self.owned.values())[share:]:
+            self._hand_over(owned)
+
+    def _read(self) -> None:
+        streams = {o.journal.keys.mailbox: o for o in self.owned.values() if not o.lost and not o.draining}
+        if not streams or not self._wait_for_room():
+            self._stopping.wait(0.05)
+            return
+        cursors = {name: owned.cursor for name, owned in streams.items()}
+        for name, entries in self._redis.xread(cursors, count=READ_COUNT, block=READ_BLOCK_MS) or []:
+            owned = streams[name.decode()]
+            for entry, fields in entries:
+                failpoint("host.read")
+                with self._room:
+                    self._in_hand += 1
+                owned.receive(entry, fields)
+
+    def _fire(self) -> None:
+        for owned in list(self.owned.values()):
+            if owned.lost or owned.draining:
+                continue
+            k = owned.journal.keys
+            done = self._committer.run(
+                "fire", [k.epoch, k.timers, k.tokens, k.mailbox], [owned.journal.epoch, FIRE_COUNT]
+            )
+            if done == b"FENCED":
+                owned.lose("FENCED")
+
+    def _care(self) -> None:
+        for owned in list(self.owned.values()):
+            owned.retire_idle(self._settings.idle_seconds)
+        self._performer.retry_due()
+        try:
+            if self._performer.broker_was_emptied():
+                log.warning("the broker was emptied: offering its dispatches again")
+                for owned in list(self.owned.values()):
+                    self._performer.resume(owned)
+        except performing.TROUBLE as error:
+            log.warning("the broker is away", why=str(error))
+
+    def _sweep(self) -> None:
+        """Remove files that belong to no job: an upload whose submission never reached a mailbox."""
+        self._store.sweep(ORPHAN_SECONDS)
+        for job in self._store.orphans(ORPHAN_SECONDS):
+            number = partition_of(job, len(self.leases.keys)) if self.leases.keys else -1
+            if number in self.owned:
+                keys = self.leases.keys[number]
+                if not self._redis.exists(keys.snapshot(job), keys.receipt(job)):
+                    log.info("files without a job removed", job=job)
+                    self._store.remove_job(job)
+
+    # -- partitions
+
+    def _take(self, number: int) -> None:
+        epoch = self.leases.take(number)
+        if not epoch:
+            return
+        journal = Journal(self._committer, self._redis, self.leases.keys[number], epoch)
+        owned = Ownership(
+            number, journal, self._pool, self._policy, self._clock, self._performer.perform, self._handled
+        )
+        self.owned[number] = owned
+        log.info("partition taken", partition=number, epoch=epoch)
+        try:
+            self._performer.resume(owned)
+        except performing.TROUBLE as error:
+            log.warning("the broker is away", why=str(error))
+
+    def _hand_over(self, owned: Ownership) -> None:
+        """Read no more, finish what is in hand, then release."""
+        owned.draining = True
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while owned.in_flight and not owned.lost and time.monotonic() < deadline:
+            with self._room:
+                self._room.wait(0.05)
+        self.owned.pop(owned.number, None)
+        if not owned.end():
+            return
+        log.info("partition handed over", partition=owned.number)
+        try:
+            self.leases.release(owned.number, owned.journal.epoch)
+        except JournalDownError:
+            log.warning("not released: the journal is away", partition=owned.number)
+
+    def _journal_away(self, why: str) -> None:
+        for owned in list(self.owned.values()):
+            owned.lose(why)
+
+    # -- the bound on what is in memory
+
+    def _wait_for_room(self) -> bool:
+        with self._room:
+            return self._room.wait_for(lambda: self._in_hand < self._settings.host_capacity, timeout=0.5)
+
+    def _handled(self) -> None:
+        with self._room:
+            self._in_hand -= 1
+            self._room.notify_all()
+
+
+def run_host(settings: Settings) -> None:
+    """Run a host until SIGTERM or SIGINT."""
+    configure(settings.failpoints)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    host = Host(settings)
+    host.start()
+    log.info("host ready", host=host.leases.host)
+    stop.wait()
+    host.stop()
+    log.info("host stopped")

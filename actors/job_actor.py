@@ -1,0 +1,105 @@
+"""The owner of one job: the only one who ever decides about it. Its mailbox is handled in order, one at a time."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import structlog
+
+from callsheet.actors.committer import JournalDownError
+from callsheet.actors.errors import CorruptRecord
+from callsheet.actors.failpoints import failpoint
+from callsheet.actors.journal import Delivery, Journal, LostOwnershipError, OutboxItem
+from callsheet.actors.pool import Pool, PooledActor
+from callsheet.jobs.draft import Policy
+from callsheet.jobs.job import ACTIVE, Job
+from callsheet.jobs.messages import encode_message
+from callsheet.jobs.rules import decide
+
+log = structlog.get_logger("host")
+
+
+class Owner(Protocol):
+    """What the actor needs of the ownership of its partition."""
+
+    journal: Journal
+    policy: Policy
+
+    def now(self) -> int:
+        """Milliseconds since the epoch."""
+        ...
+
+    def jitter(self) -> float:
+        """A random number in [0, 1)."""
+        ...
+
+    def perform(self, items: list[OutboxItem]) -> None:
+        """Have effects performed that a commit has put into the outbox."""
+        ...
+
+    def lose(self, why: str) -> None:
+        """Stop acting as the owner of the partition."""
+        ...
+
+    def handled(self, job: str, resting: bool) -> None:
+        """One message to this job is done with; `resting`: nothing is expected to happen to it soon."""
+        ...
+
+    @property
+    def lost(self) -> bool: ...
+
+
+class JobActor(PooledActor):
+    """Decide, commit, perform. The state is the last committed one: it is assigned after the commit, never before."""
+
+    def __init__(self, pool: Pool, owner: Owner, job_id: str) -> None:
+        super().__init__(pool)
+        self.owner = owner
+        self.job_id = job_id
+        self.job: Job | None = None
+        self._loaded = False
+
+    @property
+    def resting(self) -> bool:
+        """Nothing is expected to happen to this job soon: it need not be kept in memory."""
+        return self.job is None or self.job.status not in ACTIVE
+
+    def on_receive(self, delivery: Delivery) -> None:
+        """Handle one message; whatever goes wrong, it is either applied once or still in the mailbox or set aside."""
+        try:
+            if not self.owner.lost:  # else the message stays in the mailbox, for the next owner
+                self._apply(delivery)
+        except (LostOwnershipError, JournalDownError) as error:
+            self.owner.lose(str(error))
+        except Exception as error:  # a rule or a record is broken: this message must not stop the partition
+            log.exception("message set aside", job=self.job_id, message=type(delivery.message).__name__)
+            self._set_aside(delivery, error)
+        finally:
+            self.owner.handled(self.job_id, self.resting)
+
+    def _apply(self, delivery: Delivery) -> None:
+        if not self._loaded:
+            self.job = self.owner.journal.load(self.job_id)
+            self._loaded = True
+        now = self.owner.now()
+        decision = decide(self.job, delivery.message, now, self.owner.jitter(), self.owner.policy)
+        failpoint("host.decided")
+        effects = self.owner.journal.commit(self.job, delivery, decision, now)
+        failpoint("host.committed")
+        if effects is None:
+            return
+        self.job = decision.job
+        self.owner.perform(effects)
+
+    def _set_aside(self, delivery: Delivery, error: Exception) -> None:
+        fields = {
+            b"job": delivery.job.encode(),
+            b"mid": delivery.mid,
+            b"body": encode_message(delivery.message),
+            b"reply": delivery.reply,
+        }
+        why = str(error) if isinstance(error, CorruptRecord) else f"{type(error).__name__}: {error}"
+        try:
+            self.owner.journal.set_aside(delivery.entry, fields, why)
+        except (LostOwnershipError, JournalDownError) as lost:
+            self.owner.lose(str(lost))

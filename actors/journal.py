@@ -1,0 +1,206 @@
+"""The journal of the jobs of one partition, written by its owner only: one atomic, fenced commit a message."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, assert_never
+
+import msgspec
+import redis
+from msgspec.structs import replace
+
+from callsheet.actors.committer import Committer, JournalDownError
+from callsheet.actors.keys import PartitionKeys, feed_channel
+from callsheet.actors.snapshot import changed_fields, decode_job
+from callsheet.jobs.draft import Decision, Outcome
+from callsheet.jobs.effects import (
+    ClearTimer,
+    Dispatch,
+    Effect,
+    Erase,
+    Interrupt,
+    OutboxEffect,
+    RemoveFiles,
+    SetTimer,
+    Tidy,
+    Withdraw,
+    encode_effect,
+)
+from callsheet.jobs.events import JobSubmitted, encode_event
+from callsheet.jobs.job import Job
+from callsheet.jobs.messages import Cancel, Fired, Forget, Message, Retry, Submit, encode_message
+
+_encode = msgspec.json.Encoder().encode
+
+
+class LostOwnershipError(Exception):
+    """This owner may not write (any more): it was fenced off, or its view of the job is not the journal's."""
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """A message as it lies in the mailbox: entry id, job, the message's own id, where to answer, and what it says."""
+
+    entry: bytes
+    job: str
+    mid: bytes
+    reply: bytes
+    message: Message
+
+
+class OutboxItem(msgspec.Struct, frozen=True):
+    """An effect to perform, under the id by which the outbox knows it."""
+
+    id: str
+    job: str
+    effect: OutboxEffect
+
+
+class Journal:
+    """Commits, loads and dead letters for one partition, under one epoch."""
+
+    def __init__(self, committer: Committer, reader: Any, keys: PartitionKeys, epoch: int) -> None:
+        self.keys = keys
+        self.epoch = epoch
+        self._committer = committer
+        self._reader = reader
+
+    def load(self, job: str) -> Job | None:
+        """The job's snapshot. Raises CorruptRecord; JournalDownError when Redis is away."""
+        try:
+            fields = self._reader.hgetall(self.keys.snapshot(job))
+        except (redis.RedisError, OSError) as error:
+            raise JournalDownError(str(error)) from error
+        return decode_job(fields)
+
+    def commit(self, old: Job | None, delivery: Delivery, decision: Decision, now: int) -> list[OutboxItem] | None:
+        """Make a decision true. Returns the effects to perform; None if the message was applied or overtaken before.
+
+        Raises LostOwnershipError (nothing was written), or JournalDownError (whether it was is not known: whoever
+        owns the partition next finds out by reading).
+        """
+        outbox = _outbox(delivery.job, decision)
+        answer = self._committer.run(
+            "commit", self._keys(delivery, old), self._args(old, delivery, decision, now, outbox)
+        )
+        if answer in (b"FENCED", b"CONFLICT"):
+            raise LostOwnershipError(answer.decode())
+        return outbox if answer == b"OK" else None
+
+    def set_aside(self, delivery_entry: bytes, fields: dict[bytes, bytes], why: str) -> None:
+        """Move a message that cannot be applied to the dead letters. Raises like commit."""
+        outcome = Outcome(ok=False, code="message_rejected", status="unknown", seq=0, detail=why)
+        job, mid, body = (fields.get(name, b"") for name in (b"job", b"mid", b"body"))
+        args = [self.epoch, delivery_entry, job, mid, body, why, fields.get(b"reply", b""), _encode(outcome)]
+        answer = self._committer.run("dead", [self.keys.epoch, self.keys.mailbox, self.keys.dead], args)
+        if answer == b"FENCED":
+            raise LostOwnershipError("FENCED")
+
+    def performed(self, item: OutboxItem, generation: str = "") -> None:
+        """Note that an effect is performed; a dispatch with the generation of the broker that has it."""
+        kept = f"{generation} ".encode() + encode_effect(item.effect) if generation else b""
+        self._committer.run("performed", [self.keys.outbox, self.keys.dispatched], [item.id, kept])
+
+    def post(self, job: str, message: Message, bound: int) -> None:
+        """Send a message to a job of this partition."""
+        args = [bound, job, secrets.token_hex(12), encode_message(message), "", ""]
+        self._committer.run("send", [self.keys.mailbox, self.keys.receipt(job)], args)
+
+    def _keys(self, delivery: Delivery, old: Job | None) -> list[str]:
+        k, job = self.keys, delivery.job
+        message = delivery.message
+        tenant = old.tenant if old else message.tenant if isinstance(message, Submit) else ""
+        return [
+            k.epoch,
+            k.mailbox,
+            k.log(job),
+            k.snapshot(job),
+            k.timers,
+            k.tokens,
+            k.outbox,
+            k.dispatched,
+            k.seen(job, delivery.mid.decode()),
+            k.receipt(job),
+            k.index(tenant),
+        ]
+
+    def _args(
+        self, old: Job | None, delivery: Delivery, decision: Decision, now: int, outbox: list[OutboxItem]
+    ) -> list[Any]:
+        job, message = delivery.job, delivery.message
+        created = bool(decision.events) and isinstance(decision.events[0].data, JobSubmitted)
+        erase = next((e for e in decision.effects if isinstance(e, Erase)), None)
+        args: list[Any] = [
+            self.epoch,
+            delivery.entry,
+            old.seq if old else 0,
+            job,
+            delivery.mid,
+            _encode(decision.outcome),
+            delivery.reply,
+            feed_channel(job),
+            "1" if delivery.mid and isinstance(message, Cancel | Retry | Forget) else "",
+            f"{job}|{message.timer}" if isinstance(message, Fired) else "",
+            now if created else "",
+            "1" if isinstance(message, Submit) else "",
+            erase.tombstone if erase else "",
+        ]
+        write, delete = _fields(old, decision, erase)
+        set_timers, clear_timers = _timers(job, decision.effects, now)
+        withdrawn = [_dispatch_id(job, e.token) for e in decision.effects if isinstance(e, Withdraw)]
+        _extend(args, [(e.type, encode_event(e)) for e in decision.events])
+        _extend(args, write)
+        _extend(args, [(name,) for name in delete])
+        _extend(args, set_timers)
+        _extend(args, [(member,) for member in clear_timers])
+        _extend(args, [(item.id, encode_effect(item.effect)) for item in outbox])
+        _extend(args, [(effect_id,) for effect_id in withdrawn])
+        return args
+
+
+def _extend(args: list[Any], rows: list[Any]) -> None:
+    args.append(len(rows))
+    for row in rows:
+        args.extend(row)
+
+
+def _fields(old: Job | None, decision: Decision, erase: Erase | None) -> tuple[list[tuple[str, bytes]], list[str]]:
+    if decision.job is None:
+        return [], []
+    if erase is not None:
+        return changed_fields(None, tombstone(decision.job))
+    return changed_fields(old, decision.job)
+
+
+def tombstone(job: Job) -> Job:
+    """What is remembered of a job that is gone: that it was, and when it ended."""
+    return replace(job, params={}, graph=(), stages={}, error=None)
+
+
+def _timers(job: str, effects: tuple[Effect, ...], now: int) -> tuple[list[tuple[Any, ...]], list[str]]:
+    """What is left of setting and clearing timers in order: at most one step a timer. Delays, since the clock that
+    counts is the journal's own: a host whose clock jumps neither hurries a timer nor holds it up."""
+    steps: dict[str, SetTimer | None] = {}
+    for effect in effects:
+        if isinstance(effect, SetTimer | ClearTimer):
+            steps[f"{job}|{effect.timer}"] = effect if isinstance(effect, SetTimer) else None
+    sets = [(member, step.token, step.due - now) for member, step in steps.items() if step is not None]
+    return sets, [member for member, step in steps.items() if step is None]
+
+
+def _dispatch_id(job: str, token: int) -> str:
+    return f"{job}|{token}"
+
+
+def _outbox(job: str, decision: Decision) -> list[OutboxItem]:
+    items = []
+    for n, effect in enumerate(decision.effects):
+        match effect:
+            case Dispatch(token=token):
+                items.append(OutboxItem(_dispatch_id(job, token), job, effect))
+            case Interrupt() | Tidy() | RemoveFiles():
+                items.append(OutboxItem(f"{job}|{decision.outcome.seq}.{n}", job, effect))
+            case SetTimer() | ClearTimer() | Withdraw() | Erase():
+                pass
+            case _:
+                assert_never(effect)
+    return items

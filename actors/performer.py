@@ -1,0 +1,119 @@
+"""Performs what the outbox holds: one short function an effect. Every effect may be performed more than once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from queue import SimpleQueue
+from typing import assert_never
+
+import redis
+import structlog
+from dramatiq.errors import BrokerError
+
+from callsheet.actors import broker as work
+from callsheet.actors.client import MAX_MAILBOX
+from callsheet.actors.committer import JournalDownError, connect
+from callsheet.actors.failpoints import failpoint
+from callsheet.actors.journal import OutboxItem
+from callsheet.actors.keys import INTERRUPTS
+from callsheet.actors.ownership import Ownership
+from callsheet.actors.store import ArtifactStore
+from callsheet.jobs.effects import Dispatch, Interrupt, RemoveFiles, Tidy, decode_effect
+from callsheet.jobs.messages import FilesRemoved
+
+log = structlog.get_logger("host")
+RETRY_SECONDS = 1.0
+TROUBLE = (BrokerError, redis.RedisError, OSError)
+
+
+class Performer:
+    """A few threads that take effects in the order in which they were committed."""
+
+    def __init__(self, redis_url: str, broker_url: str, store: ArtifactStore, threads: int = 4) -> None:
+        self._redis = connect(redis_url)
+        self._broker = work.make_broker(broker_url)
+        self._store = store
+        self._queue: SimpleQueue[tuple[Ownership, OutboxItem] | None] = SimpleQueue()
+        self._later: list[tuple[float, Ownership, OutboxItem]] = []
+        self._lock = threading.Lock()
+        self._generation = ""
+        self._threads = [
+            threading.Thread(target=self._loop, name=f"performer-{n}", daemon=True) for n in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def perform(self, owner: Ownership, item: OutboxItem) -> None:
+        """Have an effect performed soon, by another thread."""
+        self._queue.put((owner, item))
+
+    def resume(self, owner: Ownership) -> None:
+        """Perform what an earlier owner left, and offer again the dispatches that an emptied broker has lost."""
+        self._generation = work.generation(self._broker)
+        keys = owner.journal.keys
+        left = self._redis.hgetall(keys.outbox)
+        offered = self._redis.hgetall(keys.dispatched)
+        lost = {
+            k: v.partition(b" ")[2] for k, v in offered.items() if v.partition(b" ")[0] != self._generation.encode()
+        }
+        for effect_id, raw in {**left, **lost}.items():
+            job = effect_id.decode().partition("|")[0]
+            self.perform(owner, OutboxItem(effect_id.decode(), job, decode_effect(raw)))
+
+    def broker_was_emptied(self) -> bool:
+        """Whether the broker is not the one that the latest dispatches went to. Raises one of TROUBLE."""
+        return bool(work.generation(self._broker) != self._generation)
+
+    def retry_due(self) -> None:
+        """Take up again what failed a while ago."""
+        now = time.monotonic()
+        with self._lock:
+            due = [entry for entry in self._later if entry[0] <= now]
+            self._later = [entry for entry in self._later if entry[0] > now]
+        for _, owner, item in due:
+            self.perform(owner, item)
+
+    def stop(self) -> None:
+        """End the threads once what was asked for is done."""
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join(5)
+        self._broker.close()
+        self._redis.close()
+
+    def _loop(self) -> None:
+        while (entry := self._queue.get()) is not None:
+            owner, item = entry
+            if owner.lost:
+                continue  # the next owner finds it in the outbox
+            try:
+                self._perform(owner, item)
+            except JournalDownError as error:
+                owner.lose(str(error))
+            except TROUBLE as error:
+                log.warning("effect put off", effect=type(item.effect).__name__, job=item.job, why=str(error))
+                with self._lock:
+                    self._later.append((time.monotonic() + RETRY_SECONDS, owner, item))
+            except Exception:  # a bug in one effect must not end the thread; it stays in the outbox, in plain sight
+                log.exception("effect failed", effect=type(item.effect).__name__, job=item.job)
+
+    def _perform(self, owner: Ownership, item: OutboxItem) -> None:
+        generation = ""
+        match item.effect:
+            case Dispatch() as effect:
+                generation = self._generation
+                work.dispatch(self._broker, item.job, effect.stage, effect.token, effect.queue)
+            case Interrupt(stage=stage, token=token):
+                self._redis.publish(INTERRUPTS, f"{item.job} {stage} {token}")
+            case Tidy(keep=keep, before=before):
+                self._store.tidy(item.job, keep, before)
+            case RemoveFiles():
+                self._store.remove_job(item.job)
+                owner.journal.post(item.job, FilesRemoved(), MAX_MAILBOX)
+            case _:
+                assert_never(item.effect)
+        failpoint("host.performed")
+        owner.journal.performed(item, generation)
+        failpoint("host.marked")
