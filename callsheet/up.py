@@ -25,8 +25,8 @@ from callsheet.config.redis_server import (
 from callsheet.config.settings import Settings, SettingsError, environment
 from callsheet.supervisor import Role, Supervisor
 
-REDIS, BEHIND, FRONT = 0, 1, 2  # ranks: Redis first and last; the API is the last to come and the first to go
-JOURNAL_GRACE, HOST_GRACE, WORKER_GRACE = 1.5, 2.0, 2.5  # with the API's grace less than 10 s for everything
+REDIS, HOST, WORKERS, API = range(4)  # ranks: each starts after those it needs, and stops before them
+REDIS_GRACE, HOST_GRACE, WORKER_GRACE, API_GRACE = 1.5, 2.0, 2.5, 3.5  # seconds; less than 10 together
 LOCK_PATIENCE = 5.0  # how long the children of a killed predecessor may take to die
 
 RoleTable = Callable[[Settings], Sequence[Role]]
@@ -49,20 +49,21 @@ def callsheet_roles(settings: Settings) -> list[Role]:
         port=str(settings.port),
         redis_url=settings.journal,
         broker_url=settings.broker,
+        graceful_seconds=str(min(settings.graceful_seconds, API_GRACE - 0.5)),
         log_format="console" if settings.log_format == "auto" else settings.log_format,
     )
     # -P: whatever lies in the folder we were started in must not shadow a module.
     command = (sys.executable, "-P", "-m", "callsheet")
     slots = {"cpu": settings.cpu_concurrency, "io": settings.io_concurrency, "gpu": settings.gpu_concurrency}
     workers = [
-        Role(f"worker-{queue}", (*command, "worker", "--queue", queue), BEHIND, WORKER_GRACE, env)
+        Role(f"worker-{queue}", (*command, "worker", "--queue", queue), WORKERS, WORKER_GRACE, env)
         for queue, wanted in slots.items()
         if wanted
     ]
     return [
-        Role("host", (*command, "host"), BEHIND, HOST_GRACE, env),
+        Role("host", (*command, "host"), HOST, HOST_GRACE, env),
         *workers,
-        Role("api", (*command, "api"), FRONT, settings.graceful_seconds + 0.5, env, ready=lambda: is_ready(settings)),
+        Role("api", (*command, "api"), API, API_GRACE, env, ready=lambda: is_ready(settings)),
     ]
 
 
@@ -92,7 +93,7 @@ def _redis_role(kind: Kind, folder: Path, lock: int) -> tuple[Role, str]:
     command = server_command(binary, kind, folder, socket_file, "--logfile", str(logfile))
     url = socket_url(socket_file)
     role = Role(
-        f"redis-{kind}", command, REDIS, JOURNAL_GRACE, ready=lambda: answers(url), keeps=(lock,), logfile=logfile
+        f"redis-{kind}", command, REDIS, REDIS_GRACE, ready=lambda: answers(url), keeps=(lock,), logfile=logfile
     )
     return role, url
 

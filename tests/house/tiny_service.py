@@ -10,7 +10,7 @@ from callsheet.config.settings import Settings, SettingsError, load_settings
 from callsheet.supervisor import Role
 from callsheet.up import run_up
 
-STUBBORN = "trap '' TERM; sleep 600 & while :; do wait; done"
+STUBBORN = "trap '' TERM; touch {0}/trapped; sleep 600 & while :; do wait; done"
 MORTAL = "test -e {0}/died && exec sleep 600; sleep 0.2; touch {0}/died; exit 7"
 
 
@@ -19,14 +19,19 @@ def healthy(_: Settings) -> Sequence[Role]:
     return [Role("behind", ("sleep", "600"), 1), Role("front", ("sleep", "600"), 2)]
 
 
-def stubborn(_: Settings) -> Sequence[Role]:
+def stubborn(settings: Settings) -> Sequence[Role]:
     """A role that ignores SIGTERM and has a child."""
-    return [Role("stubborn", ("sh", "-c", STUBBORN), 1, grace=1.0), Role("front", ("sleep", "600"), 2)]
+    return [_stubborn(settings, 1.0), Role("front", ("sleep", "600"), 2)]
 
 
-def very_stubborn(_: Settings) -> Sequence[Role]:
+def very_stubborn(settings: Settings) -> Sequence[Role]:
     """A role that would take all the time in the world to stop."""
-    return [Role("stubborn", ("sh", "-c", STUBBORN), 1, grace=60.0)]
+    return [_stubborn(settings, 60.0)]
+
+
+def _stubborn(settings: Settings, grace: float) -> Role:
+    trapped = settings.data / "trapped"
+    return Role("stubborn", ("sh", "-c", STUBBORN.format(settings.data)), 1, grace, ready=trapped.exists)
 
 
 def mortal(settings: Settings) -> Sequence[Role]:

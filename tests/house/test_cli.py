@@ -1,0 +1,51 @@
+"""The command `callsheet` answers quickly, and says in one line what is wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+
+def callsheet(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "callsheet", *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_help_lists_the_commands() -> None:
+    answer = callsheet("--help")
+    assert answer.returncode == 0
+    assert all(command in answer.stdout for command in ("up", "api", "host", "worker"))
+
+
+def test_help_loads_neither_the_rooms_nor_the_big_libraries() -> None:
+    script = (
+        "import sys\nsys.argv = ['callsheet', '--help']\nfrom callsheet.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "big = {'redis', 'falcon', 'dramatiq', 'pykka', 'numpy', 'av', 'faster_whisper', 'gunicorn', 'msgspec'}\n"
+        "rooms = ['callsheet.' + r for r in ('http', 'actors', 'jobs', 'pipelines', 'media')]\n"
+        "print('loaded:', sorted(big & set(sys.modules)), [r for r in rooms if r in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert answer.stdout.endswith("loaded: [] []\n")
+
+
+@pytest.mark.parametrize("command", ["up", "api", "host", "worker"])
+def test_settings_that_cannot_work_are_one_line_and_exit_code_2(command: str) -> None:
+    answer = callsheet(command, CALLSHEET_BIND="0.0.0.0")
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("callsheet: bind=0.0.0.0 opens the service to the network")
+    assert len(answer.stderr.splitlines()) == 1
+
+
+def test_the_version_is_the_packages() -> None:
+    assert callsheet("--version").stdout.strip() == version("callsheet")

@@ -1,0 +1,101 @@
+"""Settings are checked together at start-up, and the page about them is fresh."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from callsheet.config.docs import page
+from callsheet.config.settings import Settings, SettingsError, environment, load_settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_defaults_stand_together() -> None:
+    settings = load_settings()
+    assert settings.address == "127.0.0.1:8080"
+    assert settings.data == Path.cwd() / "var"
+    assert settings.models == Path.cwd() / "var" / "models"
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"bind": "0.0.0.0"}, "no API keys yet"),
+        ({"bind": "192.168.1.7"}, "no API keys yet"),
+        ({"bind": "example.org"}, "no API keys yet"),
+        ({"heartbeat_seconds": 5.0}, "at least twice"),
+        ({"worker_lost_after_seconds": 2.0}, "at least twice"),
+        ({"lease_seconds": 0.5}, "CALLSHEET_LEASE_SECONDS"),
+        ({"redis_url": "redis://a:1", "broker_url": "redis://a:1"}, "of their own"),
+        ({"redis_url": "http://a"}, "must start with one of redis://"),
+        ({"host_capacity": 10}, "threads would starve"),
+        ({"reply_timeout": 60.0}, "longer than 30 s"),
+        ({"pipelines": ""}, "nothing to run"),
+        ({"pipelines": "callsheet.pipelines.transcribe"}, "package.module:attribute"),
+        ({"port": 0}, "CALLSHEET_PORT"),
+        ({"retention_seconds": float("nan")}, "CALLSHEET_RETENTION_SECONDS"),
+        ({"max_upload_bytes": "a lot"}, "CALLSHEET_MAX_UPLOAD_BYTES"),
+        ({"log_level": "loud"}, "CALLSHEET_LOG_LEVEL"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_line(changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load_settings(**changes)
+    assert complaint in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1", "127.8.8.8", "::1"])
+def test_loopback_addresses_are_accepted(bind: str) -> None:
+    assert load_settings(bind=bind).bind == bind
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CALLSHEET_PORT", "9000")
+    monkeypatch.setenv("CALLSHEET_DATA", str(tmp_path))
+    monkeypatch.setenv("CALLSHEET_MAX_UPLOAD_BYTES", "2GiB")
+    monkeypatch.setenv("CALLSHEET_PIPELINES", "a.b:c, d.e:f")
+    monkeypatch.setenv("CALLSHEET_REDIS_URL", "")
+    settings = load_settings()
+    assert (settings.port, settings.data, settings.max_upload_bytes) == (9000, tmp_path, 2 * 1024**3)
+    assert settings.pipelines == ("a.b:c", "d.e:f")
+    assert settings.redis_url is None
+
+
+def test_a_misspelt_variable_is_an_error_with_a_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLSHEET_PROT", "9000")
+    with pytest.raises(SettingsError, match=r"CALLSHEET_PROT is not a setting; did you mean CALLSHEET_PORT\?"):
+        load_settings()
+
+
+def test_a_child_sees_the_changed_settings() -> None:
+    script = "from callsheet.config.settings import load_settings; print(load_settings().port)"
+    child = subprocess.run(
+        [sys.executable, "-c", script], env=environment(port="9001"), capture_output=True, text=True, check=True
+    )
+    assert child.stdout == "9001\n"
+
+
+def test_settings_never_change() -> None:
+    with pytest.raises(ValidationError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+def test_an_address_that_a_single_role_needs_is_asked_for_by_name() -> None:
+    with pytest.raises(SettingsError, match="CALLSHEET_REDIS_URL is not set"):
+        _ = load_settings().journal
+    assert load_settings(broker_url="redis://b").broker == "redis://b"
+
+
+def test_a_password_does_not_show_in_the_settings() -> None:
+    assert "hunter2" not in repr(load_settings(redis_url="redis://:hunter2@db"))
+
+
+def test_the_page_about_settings_is_fresh() -> None:
+    assert (ROOT / "docs" / "settings.md").read_text() == page(), "run `make docs`"
