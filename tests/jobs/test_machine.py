@@ -1,0 +1,251 @@
+"""The rules under any sequence of messages: honest and forged, repeated, late and out of order. See invariants.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from callsheet.jobs import messages as m
+from callsheet.jobs.draft import Policy
+from callsheet.jobs.job import StageState
+from callsheet.jobs.rules import decide
+from tests.jobs.kit import GRAPHS, LINEAR, Play, output, submission
+from tests.jobs.strategies import json_values, of
+
+POLICY = Policy(max_losses=1)
+ENDED = ("completed", "failed", "cancelled", "expired")
+FRACTIONS = st.floats(0, 1) | st.floats(allow_nan=False, allow_infinity=False)
+NAMES = st.sampled_from(["a", "b", "c", "d", "plan", "clip", "clip:0", "clip:1", "join", "side", "nobody", ""])
+TIMERS = st.one_of(
+    st.sampled_from(["grace", "expire", "", "bogus:a"]),
+    st.builds("{}:{}".format, st.sampled_from(["retry", "alive", "deadline"]), NAMES),
+)
+FORGED = st.one_of(*[of(kind) for kind in m.MESSAGES if issubclass(kind, m.Report)])
+
+Worker = Callable[[Play, StageState], None]
+
+
+def succeeds(play: Play, state: StageState) -> None:
+    play.succeed(state.name, items=("x", "y") if state.name == "plan" else None)
+
+
+def fails(play: Play, state: StageState) -> None:
+    play.fail(state.name, retryable=False)
+
+
+def stumbles(play: Play, state: StageState) -> None:
+    play.fail(state.name, retryable=True)
+
+
+def falls_silent(play: Play, state: StageState) -> None:
+    play.fire(f"alive:{state.name}")
+
+
+def takes_too_long(play: Play, state: StageState) -> None:
+    play.fire(f"deadline:{state.name}")
+
+
+WORKERS: tuple[Worker, ...] = (succeeds, fails, stumbles, falls_silent, takes_too_long)
+
+
+def settle(play: Play, worker: Worker) -> int:
+    """Let the workers and the timers do their part until the job has ended; how many steps that took."""
+    for step in range(500):
+        if play.current is None or play.job.status in ENDED:
+            return step
+        running = [s for s in play.job.stages.values() if s.status == "running"]
+        if play.late:
+            play.deliver(play.late[0])
+        elif play.job.status == "cancelling" and worker is falls_silent:
+            play.fire("grace")
+        elif running and f"alive:{running[0].name}" in play.timers:
+            worker(play, running[0])
+        elif play.dispatches:
+            play.claim(next(iter(play.dispatches.values())).stage)
+        else:
+            play.fire(min(play.timers.values(), key=lambda timer: timer.due).timer)
+    raise AssertionError("I15: the job does not end")
+
+
+class Rules(RuleBasedStateMachine):
+    """Plays the worker, the timer service and the client, well and badly."""
+
+    @initialize(graph=st.sampled_from(sorted(GRAPHS)))
+    def submit(self, graph: str) -> None:
+        self.play = Play(GRAPHS[graph], POLICY)
+
+    def tell(self, message: m.Message) -> None:
+        self.play.tell(message)
+        if not isinstance(message, m.Command):  # a command is applied once a delivery by the journal
+            self._again(message)
+
+    def _again(self, message: m.Message) -> None:
+        """I5: a report or a timer that is delivered again has no second effect."""
+        play = self.play
+        before = (play.current, dict(play.timers), dict(play.dispatches))
+        assert play.tell(message).events == ()
+        assert (play.current, play.timers, play.dispatches) == before
+
+    def pick(self, data: st.DataObject, *statuses: str) -> StageState:
+        return data.draw(st.sampled_from([s for s in self.play.job.stages.values() if s.status in statuses]))
+
+    def has(self, *statuses: str) -> bool:
+        job = self.play.current
+        return job is not None and any(s.status in statuses for s in job.stages.values())
+
+    # An honest worker.
+
+    @precondition(lambda self: self.has("dispatched"))
+    @rule(data=st.data(), worker=st.sampled_from(["w1", "w2"]))
+    def claims(self, data: st.DataObject, worker: str) -> None:
+        state = self.pick(data, "dispatched")
+        self.tell(m.Claim(state.name, state.token, worker))
+
+    @precondition(lambda self: self.has("running"))
+    @rule(data=st.data(), step=st.integers(0, 2), fraction=FRACTIONS, words=st.sampled_from(["", "x"]))
+    def chats(self, data: st.DataObject, step: int, fraction: float, words: str) -> None:
+        state = self.pick(data, "running")
+        name, token, n = state.name, state.token, state.heard + step
+        reports = (
+            m.Progress(name, token, n, fraction, words),
+            m.LogLines(name, token, n, (words,) * step),
+            m.Partial(name, token, n, {"x": step}),
+            m.Heartbeat(name, token),
+        )
+        self.tell(data.draw(st.sampled_from(reports)))
+
+    @precondition(lambda self: self.has("running"))
+    @rule(data=st.data(), items=st.none() | st.lists(json_values, max_size=3), facts=st.none() | json_values)
+    def succeeds(self, data: st.DataObject, items: list[Any] | None, facts: Any) -> None:
+        state = self.pick(data, "running")
+        report = m.Succeeded(
+            state.name,
+            state.token,
+            outputs=(output(self.play, state.name, "out.txt"),),
+            result={"x": facts},
+            items=None if items is None else tuple(items),
+            input={"duration": facts, "media_type": facts},
+        )
+        self.tell(report)
+
+    @precondition(lambda self: self.has("running"))
+    @rule(data=st.data(), retryable=st.booleans())
+    def fails(self, data: st.DataObject, retryable: bool) -> None:
+        state = self.pick(data, "running")
+        self.tell(m.Failed(state.name, state.token, "broken", "it broke", retryable))
+
+    @precondition(lambda self: self.has("running"))
+    @rule(data=st.data(), reason=st.sampled_from(["interrupted", "shutdown"]))
+    def stops(self, data: st.DataObject, reason: Any) -> None:
+        state = self.pick(data, "running")
+        self.tell(m.Stopped(state.name, state.token, reason))
+
+    # An honest timer service, whose messages may be late.
+
+    @precondition(lambda self: self.play.timers)
+    @rule(data=st.data())
+    def a_timer_rings(self, data: st.DataObject) -> None:
+        self.play.ring(data.draw(st.sampled_from(sorted(self.play.timers))))
+
+    @precondition(lambda self: self.play.late)
+    @rule(data=st.data())
+    def a_timer_is_delivered(self, data: st.DataObject) -> None:
+        fired = data.draw(st.sampled_from(self.play.late))
+        self.play.late.remove(fired)
+        self.tell(fired)
+
+    @rule(seconds=st.integers(0, 10_000), jitter=st.floats(0, 1, exclude_max=True))
+    def time_passes(self, seconds: int, jitter: float) -> None:
+        self.play.now += seconds * 1000
+        self.play.jitter = jitter
+
+    # A client.
+
+    @rule(data=st.data())
+    def cancels(self, data: st.DataObject) -> None:
+        seq = self.play.current.seq if self.play.current else 0
+        self.tell(m.Cancel(data.draw(st.sampled_from([None, seq, seq + 1]))))
+
+    @rule(stage=st.none() | NAMES)
+    def retries(self, stage: str | None) -> None:
+        self.tell(m.Retry(stage, {"again": True}))
+
+    @precondition(lambda self: self.play.current and self.play.job.status in ENDED)
+    @rule()
+    def forgets(self) -> None:
+        self.tell(m.Forget())
+
+    @precondition(lambda self: self.play.to_remove)
+    @rule()
+    def files_are_removed(self) -> None:
+        self.tell(m.FilesRemoved())
+
+    @rule(graph=st.sampled_from(sorted(GRAPHS)), fingerprint=st.sampled_from(["f", "g"]))
+    def submits_again(self, graph: str, fingerprint: str) -> None:
+        self.play.late.clear()
+        self.tell(submission(GRAPHS[graph], fingerprint))
+
+    # Repeated, stale and forged.
+
+    @rule(data=st.data())
+    def an_old_message_comes_again(self, data: st.DataObject) -> None:
+        message = data.draw(st.sampled_from(self.play.told))
+        if not isinstance(message, m.Submit | m.Retry):
+            self.tell(message)
+
+    @rule(message=FORGED | st.builds(m.Fired, TIMERS, st.integers(0, 30)) | st.just(m.FilesRemoved()))
+    def a_message_is_forged(self, message: m.Message) -> None:
+        self.tell(message)
+
+    @precondition(lambda self: self.play.current)
+    @rule(data=st.data(), kind=st.sampled_from(["retry", "alive", "deadline"]))
+    def a_timer_rings_that_was_never_set(self, data: st.DataObject, kind: str) -> None:
+        state = data.draw(st.sampled_from(list(self.play.job.stages.values())))
+        self.tell(m.Fired(f"{kind}:{state.name}", state.token))
+
+    @precondition(lambda self: self.play.current)
+    @rule(timer=st.sampled_from(["grace", "expire"]), before=st.integers(0, 1))
+    def the_jobs_own_timer_rings_that_was_never_set(self, timer: str, before: int) -> None:
+        self.tell(m.Fired(timer, self.play.job.attempt - before))
+
+    # I15.
+
+    @rule(worker=st.sampled_from(WORKERS))
+    def all_behave_until_the_end(self, worker: Worker) -> None:
+        settle(self.play, worker)
+
+    @invariant()
+    def the_journal_is_the_job(self) -> None:
+        """I2, from the first event on."""
+        play = getattr(self, "play", None)
+        if play is not None and play.current is not None and len(play.watch.events) % 7 == 0:
+            assert play.watch.whole() == play.current
+
+    def teardown(self) -> None:
+        play = getattr(self, "play", None)
+        if play is None:
+            return
+        settle(play, succeeds)
+        if play.current is not None:
+            assert play.watch.whole() == play.current
+
+
+TestRules = Rules.TestCase
+
+
+def test_a_job_ends_whatever_its_workers_do() -> None:
+    for graph in GRAPHS.values():
+        for worker in WORKERS:
+            play = Play(graph, POLICY)
+            settle(play, worker)
+            assert play.job.status == ("completed" if worker is succeeds else "failed")
+
+
+def test_decide_twice_is_the_same_as_once_for_a_job_in_full_swing() -> None:
+    play = Play(LINEAR, POLICY)
+    play.claim("a")
+    message = m.Succeeded("a", 2)
+    assert decide(play.job, message, play.now) == decide(play.job, message, play.now)
