@@ -15,9 +15,12 @@ from typing import Any
 
 import msgspec
 import redis.asyncio as aioredis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from callsheet.actors.errors import CorruptRecord, MailboxFull, NoAnswer, Unavailable
+from callsheet.actors.failpoints import failpoint
 from callsheet.actors.keys import PARTITIONS, PartitionKeys, new_job_id, partition_of
 from callsheet.actors.snapshot import decode_job
 from callsheet.jobs.draft import Outcome
@@ -43,7 +46,14 @@ class Jobs:
     """Every job, by id. Start it inside a running loop; close it when done."""
 
     def __init__(self, redis_url: str, *, partitions: int = 16, reply_timeout: float = 2.0) -> None:
-        self.redis: Any = aioredis.from_url(redis_url, health_check_interval=15, socket_connect_timeout=2.0)
+        # A command is tried again once, on a fresh connection: what it sends is made to be applied once (see `tell`).
+        self.redis: Any = aioredis.from_url(
+            redis_url,
+            retry=Retry(NoBackoff(), 1),
+            health_check_interval=15,
+            socket_connect_timeout=2.0,
+            socket_timeout=5.0,
+        )
         self.reply_timeout = reply_timeout
         self._wanted_partitions = partitions
         self._keys: list[PartitionKeys] = []
@@ -99,10 +109,12 @@ class Jobs:
         keys = await self._partition(job)
         body = encode_message(message)
         receipt = body if isinstance(message, Submit) else b""
+        failpoint("api.sending")
         with _unavailable():
             done = await self._send([keys.mailbox, keys.receipt(job)], [MAX_MAILBOX, job, mid, body, reply, receipt])
         if done == b"FULL":
             raise MailboxFull
+        failpoint("api.sent")
 
     # -- reading
 
@@ -210,13 +222,14 @@ async def subscription(client: Any, channel: str, ready: asyncio.Event) -> Async
         pubsub = client.pubsub(ignore_subscribe_messages=False)
         try:
             await pubsub.subscribe(channel)
-            async for message in pubsub.listen():
-                if message["type"] == "subscribe":
+            while True:
+                # Not `listen`, which would never look whether the connection still lives.
+                message = await pubsub.get_message(timeout=5.0)
+                if message and message["type"] == "subscribe":
                     ready.set()
-                elif message["type"] == "message":
+                elif message and message["type"] == "message":
                     yield message["data"]
-        except RedisError:
-            ready.clear()
+        except (RedisError, OSError):
             await asyncio.sleep(0.2)
         finally:
             ready.clear()

@@ -20,8 +20,8 @@ POINTS = frozenset(
         "worker.claimed",
         "worker.published",
         "worker.reported",
-        "api.stored",
-        "api.appended",
+        "api.sending",
+        "api.sent",
     }
 )
 _left: dict[str, int] = {}
