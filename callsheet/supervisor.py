@@ -29,7 +29,8 @@ log = structlog.get_logger()
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds before a dead role starts again, doubled with each death
 STABLE_AFTER = 30.0  # seconds of life after which earlier deaths are forgotten
 TRIES_BEFORE_READY = 3  # before everything was ready once, a role that keeps dying is a mistake, not an accident
-POLL, SLOW_START, HURRIED_GRACE = 0.05, 10.0, 0.5
+STOP_BUDGET, LEAST_GRACE, HURRIED_GRACE = 9.0, 1.0, 0.5  # seconds: for all together, for each at least, in a hurry
+POLL, SLOW_START = 0.05, 10.0
 
 
 class GaveUpError(Exception):
@@ -139,14 +140,18 @@ class Supervisor:
         log.warning("starting again", name=running.role.name, because=ending(status), in_seconds=pause)
 
     def _stop_everything(self) -> None:
-        for _, rank in groupby(reversed(self._active), key=lambda running: running.role.rank):
-            self._stop_rank([(running.role, running.process) for running in rank if running.process is not None])
+        """Stop rank by rank. Who is quick leaves its time to the next; everybody gets a moment at least."""
+        by_rank = groupby(reversed(self._active), key=lambda running: running.role.rank)
+        ranks = [[(r.role, r.process) for r in rank if r.process is not None] for _, rank in by_rank]
+        end = time.monotonic() + STOP_BUDGET
+        for to_come, rank in zip(reversed(range(len(ranks))), ranks, strict=True):
+            self._stop_rank(rank, end - to_come * LEAST_GRACE)
 
-    def _stop_rank(self, rank: list[tuple[Role, Process]]) -> None:
+    def _stop_rank(self, rank: list[tuple[Role, Process]], end: float) -> None:
         begun = time.monotonic()
         for _, process in rank:
             process.send_signal(signal.SIGTERM)  # its main process only: it knows best how to stop its children
-        while any(reap(process) is None and self._may_go_on(role, begun) for role, process in rank):
+        while any(reap(process) is None and self._may_go_on(role, begun, end) for role, process in rank):
             self._sleep(POLL)
         for role, process in rank:
             if reap(process) is None:
@@ -156,10 +161,10 @@ class Supervisor:
                 process.wait()
             log.debug("stopped", name=role.name, code=process.returncode)
 
-    def _may_go_on(self, role: Role, begun: float) -> bool:
+    def _may_go_on(self, role: Role, begun: float, end: float) -> bool:
         """Whether it has time left. Who hurries gives a moment only."""
         grace = role.grace if self._signals < 2 else min(role.grace, HURRIED_GRACE)
-        return time.monotonic() - begun < grace
+        return time.monotonic() < min(begun + grace, end)
 
     def _sleep(self, seconds: float) -> None:
         self._bell.settimeout(max(seconds, 0.001))

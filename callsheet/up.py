@@ -26,7 +26,7 @@ from callsheet.config.settings import Settings, SettingsError, environment
 from callsheet.supervisor import Role, Supervisor
 
 REDIS, HOST, WORKERS, API = range(4)  # ranks: each starts after those it needs, and stops before them
-REDIS_GRACE, HOST_GRACE, WORKER_GRACE, API_GRACE = 1.5, 2.0, 2.5, 3.5  # seconds; less than 10 together
+REDIS_GRACE, HOST_GRACE, WORKER_GRACE, API_GRACE = 3.0, 5.0, 4.0, 4.0  # seconds to stop in, when others leave them
 LOCK_PATIENCE = 5.0  # how long the children of a killed predecessor may take to die
 
 RoleTable = Callable[[Settings], Sequence[Role]]

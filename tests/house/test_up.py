@@ -118,13 +118,23 @@ def test_a_role_that_ignores_the_signal_is_killed_with_its_children(start: Start
     assert up.family() == []
 
 
+def test_even_two_that_never_stop_are_gone_within_10_seconds_and_redis_had_its_turn(start: Start) -> None:
+    up = start("very_stubborn")
+    up.until("Callsheet is ready")
+    up.signal(signal.SIGTERM)
+    assert up.ends(10) == 0
+    assert stopped(up) == ["mule", "stubborn", "redis-broker", "redis-journal"]
+    assert "stopped name=redis-journal code=0" in up.text
+    assert up.family() == []
+
+
 def test_a_second_ctrl_c_hurries(start: Start) -> None:
     up = start("very_stubborn")
     up.until("Callsheet is ready")
     up.signal(signal.SIGINT)
     up.until("stopping signal=SIGINT")
     up.signal(signal.SIGINT)
-    assert up.ends(10) == 0
+    assert up.ends(5) == 0
     assert up.family() == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from callsheet.config.logging import configure_logging
 from callsheet.config.settings import Settings, SettingsError, load_settings
@@ -25,8 +26,8 @@ def stubborn(settings: Settings) -> Sequence[Role]:
 
 
 def very_stubborn(settings: Settings) -> Sequence[Role]:
-    """A role that would take all the time in the world to stop."""
-    return [_stubborn(settings, 60.0)]
+    """Roles that would take all the time in the world to stop."""
+    return [_stubborn(settings, 60.0), replace(_stubborn(settings, 60.0), name="mule", rank=2)]
 
 
 def _stubborn(settings: Settings, grace: float) -> Role:

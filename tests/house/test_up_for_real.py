@@ -1,0 +1,115 @@
+"""The whole service, started as a user starts it, transcribes real speech, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.house.running import Running, free_port, wait_for
+
+pytestmark = pytest.mark.timeout(240)
+Start = Callable[[], tuple[Running, httpx.Client]]
+TERMINAL = {"completed", "failed", "cancelled"}
+
+
+@pytest.fixture
+def start(redis_binary: Path, tmp_path: Path) -> Iterator[Start]:
+    """`callsheet up` on one data folder, which it may be started on again: it, and a client of its API."""
+    command = [str(Path(sys.executable).with_name("callsheet")), "up"]
+    everything: list[Running] = []
+    clients: list[httpx.Client] = []
+
+    def start() -> tuple[Running, httpx.Client]:
+        port, output = free_port(), tmp_path / f"output-{len(everything)}"
+        up = Running(command, output, CALLSHEET_PORT=str(port), CALLSHEET_DATA=str(tmp_path / "data"))
+        everything.append(up)
+        up.until(f"Callsheet is ready: http://127.0.0.1:{port}\n", 60)
+        clients.append(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30))
+        return up, clients[-1]
+
+    yield start
+    for client in clients:
+        client.close()
+    for up in everything:
+        up.clean_up()
+
+
+def submit(api: httpx.Client, recording: Path) -> str:
+    """Submit a recording: the job's id."""
+    with recording.open("rb") as file:
+        answer = api.post("/v1/jobs", files={"file": (recording.name, file)}, data={"pipeline": "transcribe"})
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def job(api: httpx.Client, id_: str) -> dict[str, Any]:
+    return dict(api.get(f"/v1/jobs/{id_}").raise_for_status().json())
+
+
+def ended(api: httpx.Client, id_: str) -> dict[str, Any]:
+    """The job once it has ended."""
+    wait_for(lambda: job(api, id_)["status"] in TERMINAL, 120)
+    return job(api, id_)
+
+
+def test_it_transcribes_and_ctrl_c_stops_everything_within_10_seconds(start: Start, jfk: Path) -> None:
+    up, api = start()
+    assert f"curl -F file=@tests/fixtures/speech_jfk/jfk.flac -F pipeline=transcribe {api.base_url}" in up.text
+    assert ended(api, submit(api, jfk))["status"] == "completed"
+    begun = time.monotonic()
+    up.signal(signal.SIGINT)
+    assert up.ends(10) == 0
+    assert time.monotonic() - begun < 10
+    assert up.family() == []
+    assert "did not stop in time" not in up.text
+    assert "Traceback" not in up.text
+
+
+def test_it_stops_in_time_while_a_stage_is_busy_and_a_watcher_is_connected(start: Start, jfk: Path) -> None:
+    up, api = start()
+    id_ = submit(api, jfk)
+    with api.stream("GET", f"/v1/jobs/{id_}/events", headers={"Accept": "text/event-stream"}) as feed:
+        next(feed.iter_lines())
+        up.signal(signal.SIGTERM)
+        assert up.ends(10) == 0
+    assert up.family() == []
+
+
+def test_after_kill_9_of_everything_it_goes_on_where_it_stopped(start: Start, jfk: Path) -> None:
+    up, api = start()
+    id_ = submit(api, jfk)
+    wait_for(lambda: job(api, id_)["status"] == "running")
+    for process in up.family():
+        process.kill()
+    up.ends()
+    again, api = start()
+    assert ended(api, id_)["status"] == "completed"
+    assert up.family() == []
+    again.signal(signal.SIGTERM)
+    assert again.ends(10) == 0
+
+
+@pytest.mark.parametrize("role", ["host", "worker-cpu", "api", "redis-journal", "redis-broker"])
+def test_a_killed_role_comes_back_and_the_job_completes(start: Start, jfk: Path, role: str) -> None:
+    up, api = start()
+    id_ = submit(api, jfk)
+    wait_for(lambda: job(api, id_)["status"] == "running")
+    os.kill(up.pid_of(role), signal.SIGKILL)
+    up.until(f"starting again name={role}")
+
+    def over() -> bool:
+        try:
+            return job(api, id_)["status"] in TERMINAL
+        except httpx.HTTPError:  # away, or 503, while it comes back
+            return False
+
+    wait_for(over, 120)
+    assert job(api, id_)["status"] == "completed"
