@@ -12,7 +12,7 @@ class CallsheetError(Exception):
         super().__init__(message or (self.__doc__ or "").strip())
 
 
-class Unavailable(CallsheetError):
+class Unavailable(CallsheetError):  # noqa: N818  (here and below: what a caller is told, not a kind of bug)
     """The journal's Redis cannot be reached or cannot write. Try again later."""
 
     code = "unavailable"
@@ -24,19 +24,19 @@ class MailboxFull(Unavailable):
     code = "mailbox_full"
 
 
-class NoAnswer(CallsheetError):
+class NoAnswer(CallsheetError):  # noqa: N818
     """The owner did not answer in time. The message is in its mailbox and will be applied: the outcome is unknown."""
 
     code = "no_answer"
 
 
-class CorruptRecord(CallsheetError):
+class CorruptRecord(CallsheetError):  # noqa: N818
     """What is stored for this job cannot be read."""
 
     code = "corrupt_record"
 
 
-class StorageFull(CallsheetError):
+class StorageFull(CallsheetError):  # noqa: N818
     """No room is left for files."""
 
     code = "storage_full"

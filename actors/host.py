@@ -1,8 +1,9 @@
 """The host: a process that owns partitions and runs the actors of their jobs.
 
 Five loops, a thread each: `tend` takes, renews and hands over partitions; `read` hands messages to actors; `fire`
-turns due timers into messages; `care` retires idle actors and looks after effects that are overdue; `sweep` removes files that belong to nobody. When anything is
-in doubt (fenced, Redis away) a partition is lost and taken again from what is stored: there is one way to recover.
+turns due timers into messages; `care` retires idle actors and looks after effects that are overdue; `sweep` removes
+files that belong to nobody. When anything is in doubt (fenced, Redis away) a partition is lost and taken again from
+what is stored: there is one way to recover.
 """
 
 from __future__ import annotations
@@ -187,7 +188,13 @@ class Host:
             return
         journal = Journal(self._committer, self._redis, self.leases.keys[number], epoch)
         owned = Ownership(
-            number, journal, self._pool, self._policy, self._clock, self._performer.perform, self._handled
+            number,
+            journal,
+            pool=self._pool,
+            policy=self._policy,
+            clock=self._clock,
+            perform=self._performer.perform,
+            on_handled=self._handled,
         )
         self.owned[number] = owned
         log.info("partition taken", partition=number, epoch=epoch)

@@ -46,7 +46,9 @@ class Owner(Protocol):
         ...
 
     @property
-    def lost(self) -> bool: ...
+    def lost(self) -> bool:
+        """Nothing may be done in the partition's name any more."""
+        ...
 
 
 class JobActor(PooledActor):

@@ -39,6 +39,7 @@ class Ownership:
         self,
         number: int,
         journal: Journal,
+        *,
         pool: Pool,
         policy: Policy,
         clock: Callable[[], int],
