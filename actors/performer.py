@@ -63,7 +63,7 @@ class Performer:
 
     def broker_was_emptied(self) -> bool:
         """Whether the broker is not the one that the latest dispatches went to. Raises one of TROUBLE."""
-        return bool(work.generation(self._broker) != self._generation)
+        return self._generation not in ("", work.generation(self._broker))
 
     def retry_due(self) -> None:
         """Take up again what failed a while ago."""
