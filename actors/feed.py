@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -123,7 +123,7 @@ class Feed:
         self._listener: asyncio.Task[None] | None = None
         self._subscribing = asyncio.Lock()
 
-    async def follow(self, job: str, after: int, idle: float) -> AsyncIterator[list[FeedEntry]]:
+    async def follow(self, job: str, after: int, idle: float) -> AsyncGenerator[list[FeedEntry], None]:
         """The events after `after`, in order, without gap or repeat, for as long as the caller likes; an empty list
         after `idle` seconds without one. While Redis is away it waits. Ends when the feed stops. Raises CursorLost.
         """
@@ -157,6 +157,7 @@ class Feed:
             tail.ring_bell()
 
     async def close(self) -> None:
+        """Stop, and leave nothing running."""
         self.stop()
         tasks = [t for t in (self._listener, *(tail.reader for tail in self._tails.values())) if t]
         for task in tasks:

@@ -1,0 +1,103 @@
+"""The application: all of its wiring on one screen."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import falcon.asgi
+
+from callsheet.actors.client import Jobs
+from callsheet.actors.failpoints import configure
+from callsheet.actors.feed import Feed
+from callsheet.actors.pipelines import load_pipelines
+from callsheet.actors.store import FolderStore
+from callsheet.config.settings import Settings
+from callsheet.http.artifacts import ArtifactFile, ArtifactList
+from callsheet.http.body import App, guarded
+from callsheet.http.events import JobEvents
+from callsheet.http.health import Alive, Index, Ready
+from callsheet.http.jobs import CancelJob, JobList, OneJob, RetryJob
+from callsheet.http.pipelines import PipelineList
+from callsheet.http.problems import ClientGoneError, Problem, answer_problem, drop_answer
+from callsheet.http.socket import JobSocket
+from callsheet.http.submit import Submitting
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def create_app(settings: Settings) -> App:
+    """The ASGI application of these settings. It connects to nothing before the first request."""
+    configure(settings.failpoints)
+    jobs = Jobs(settings.journal, partitions=settings.partitions, reply_timeout=settings.reply_timeout)
+    feed = Feed(jobs)
+    store = FolderStore(settings.data / "store")
+    pipelines = load_pipelines(settings.pipelines)
+    ping = settings.feed_ping_seconds
+    app: Any = falcon.asgi.App(middleware=[Manners(), Lifespan(jobs, feed)])
+    for path, resource in (
+        ("/", Index()),
+        ("/healthz", Alive()),
+        ("/readyz", Ready(jobs, settings.data)),
+        ("/v1/pipelines", PipelineList(pipelines)),
+        ("/v1/jobs", JobList(jobs, Submitting(settings, jobs, store, pipelines))),
+        ("/v1/jobs/{job_id}", OneJob(jobs)),
+        ("/v1/jobs/{job_id}/cancel", CancelJob(jobs)),
+        ("/v1/jobs/{job_id}/retry", RetryJob(jobs, pipelines)),
+        ("/v1/jobs/{job_id}/events", JobEvents(jobs, feed, ping)),
+        ("/v1/jobs/{job_id}/ws", JobSocket(jobs, feed, pipelines, ping)),
+        ("/v1/jobs/{job_id}/artifacts", ArtifactList(jobs)),
+        ("/v1/jobs/{job_id}/artifacts/{name}", ArtifactFile(jobs, store)),
+    ):
+        _add(app, path, resource)
+    app.add_error_handler((Exception, falcon.HTTPError), answer_problem)
+    app.add_error_handler(ClientGoneError, drop_answer)
+    return guarded(app, settings.body_patience_seconds)
+
+
+def _add(app: Any, path: str, resource: Any) -> None:
+    """Add a route; what can be got can be asked about with HEAD."""
+    if hasattr(resource, "on_get"):
+        resource.on_head = resource.on_get
+    app.add_route(path, resource)
+
+
+class Manners:
+    """What holds for every request and response."""
+
+    async def process_request(self, req: falcon.asgi.Request, _resp: falcon.asgi.Response) -> None:
+        """A page of another site may not use the browser of somebody here to change anything."""
+        if req.method not in SAFE_METHODS:
+            refuse_foreign_origin(req)
+
+    async def process_request_ws(self, req: falcon.asgi.Request, _ws: falcon.asgi.WebSocket) -> None:
+        """Nor may it watch: the browser's same-origin rule does not cover WebSocket."""
+        refuse_foreign_origin(req)
+
+    async def process_response(self, _req: Any, resp: falcon.asgi.Response, _resource: Any, _succeeded: bool) -> None:
+        """No browser guesses a type."""
+        resp.set_header("X-Content-Type-Options", "nosniff")
+
+
+def refuse_foreign_origin(req: falcon.asgi.Request) -> None:
+    """Raise Problem for a request that a page of another site has caused."""
+    origin = req.get_header("Origin")
+    if origin is not None and urlsplit(origin).netloc.lower() != (req.get_header("Host") or "").lower():
+        raise Problem("forbidden_origin")
+
+
+class Lifespan:
+    """The start and the end of a process that serves."""
+
+    def __init__(self, jobs: Jobs, feed: Feed) -> None:
+        self._jobs = jobs
+        self._feed = feed
+
+    async def process_startup(self, scope: dict[str, Any], _event: Any) -> None:
+        """Tell the server how to let the watchers go when it stops: it would wait for them otherwise."""
+        scope.setdefault("state", {})["stop"] = self._feed.stop
+
+    async def process_shutdown(self, _scope: Any, _event: Any) -> None:
+        """Close what is open."""
+        await self._feed.close()
+        await self._jobs.close()

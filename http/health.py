@@ -1,0 +1,56 @@
+"""Whether the process lives, and whether the service can be used."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import falcon.asgi
+
+from callsheet import __version__
+from callsheet.actors.client import Jobs
+from callsheet.actors.errors import Unavailable
+from callsheet.http.problems import Problem
+
+
+class Alive:
+    """`/healthz`: the process answers."""
+
+    async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Yes."""
+        resp.media = {"status": "ok"}
+
+
+class Ready:
+    """`/readyz`: the journal answers, every partition has an owner, and files can be kept."""
+
+    def __init__(self, jobs: Jobs, data: Path) -> None:
+        self._jobs = jobs
+        self._data = data
+
+    async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Yes, or what is missing."""
+        try:
+            async with asyncio.timeout(2.0):
+                await self._jobs.ping()
+        except (Unavailable, TimeoutError) as error:
+            raise Problem("not_ready", str(error) or "the journal does not answer") from None
+        if not await asyncio.to_thread(os.access, self._data, os.W_OK | os.X_OK):
+            raise Problem("not_ready", "the folder for files is not writable")
+        resp.media = {"status": "ready"}
+
+
+class Index:
+    """`/`: where to go from here."""
+
+    async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """The doors."""
+        resp.media = {
+            "service": "callsheet",
+            "version": __version__,
+            "jobs": "/v1/jobs",
+            "pipelines": "/v1/pipelines",
+            "health": "/healthz",
+            "readiness": "/readyz",
+        }

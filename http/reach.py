@@ -1,0 +1,67 @@
+"""Reaching a job: finding what a client may see of it, and asking its owner for something."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from callsheet.actors.client import Jobs
+from callsheet.actors.errors import MailboxFull, NoAnswer, Unavailable
+from callsheet.actors.keys import JOB_ID
+from callsheet.http.problems import Problem
+from callsheet.http.represent import as_submitted
+from callsheet.jobs.draft import Outcome
+from callsheet.jobs.job import Job
+from callsheet.jobs.messages import Message
+from callsheet.jobs.states import ABSENT, STATUSES, allowed_actions
+
+TENANT = "default"  # the only one until there are keys
+
+
+async def find(jobs: Jobs, job_id: str) -> Job:
+    """The job, as committed; or as submitted while its owner has not written it. Raises Problem: a malformed id, an
+    unknown one and another tenant's are the same to whoever asks."""
+    job = await find_any(jobs, job_id)
+    if job is None or job.tenant != TENANT:
+        raise Problem("not_found")
+    if job.status == "expired":
+        raise Problem("job_expired")
+    return job
+
+
+async def find_any(jobs: Jobs, job_id: str) -> Job | None:
+    """The job under an id, whatever became of it."""
+    if not JOB_ID.match(job_id):
+        return None
+    if job := await jobs.job(job_id):
+        return job
+    if submission := await jobs.submission(job_id):
+        # Its owner may have written it, and dropped the submission, between the two looks.
+        return await jobs.job(job_id) or as_submitted(submission)
+    return await jobs.job(job_id)
+
+
+async def send(jobs: Jobs, job_id: str, message: Message) -> Outcome | None:
+    """Ask the job's owner. None: it did not answer in time, and will apply the message all the same. Raises
+    Unavailable when it is not known that the message arrived."""
+    mid = secrets.token_hex(12)
+    try:
+        try:
+            return await jobs.ask(job_id, message, mid)
+        except MailboxFull:
+            raise
+        except Unavailable:
+            return await jobs.ask(job_id, message, mid)  # under the same mid it takes effect once
+    except NoAnswer:
+        return None
+
+
+def accepted(outcome: Outcome | None) -> Outcome | None:
+    """The outcome, unless it is a refusal: that is raised as the Problem it is."""
+    if outcome is None or outcome.ok:
+        return outcome
+    detail, more = outcome.detail, dict[str, Any]()
+    if outcome.status in STATUSES and outcome.status != ABSENT:
+        detail = detail or f"the job is {outcome.status}"
+        more = {"state": outcome.status, "allowed_actions": allowed_actions(outcome.status)}
+    raise Problem(outcome.code, detail, **more)

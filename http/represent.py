@@ -1,0 +1,106 @@
+"""Jobs and pipelines as JSON, exactly as the contract has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from callsheet.actors.client import EventEntry
+from callsheet.jobs.draft import rfc3339
+from callsheet.jobs.job import FileRef, Job, StageState
+from callsheet.jobs.messages import Submit
+from callsheet.jobs.states import allowed_actions
+from callsheet.pipelines.declare import Pipeline
+
+
+def job_path(job: str) -> str:
+    """Where a job is found."""
+    return f"/v1/jobs/{job}"
+
+
+def job_json(job: Job) -> dict[str, Any]:
+    """A job as its readers get it."""
+    return {
+        "id": job.id,
+        "pipeline": job.pipeline,
+        "params": job.params,
+        "status": job.status,
+        "attempt": job.attempt,
+        "seq": job.seq,
+        "progress": job.progress,
+        "stages": [_stage(stage) for stage in job.stages.values()],
+        "input": msgspec.structs.asdict(job.input),
+        "result": job.result if job.status == "completed" else None,
+        "artifacts": [artifact_json(job.id, ref) for ref in job.artifacts],
+        "error": msgspec.structs.asdict(job.error) if job.error else None,
+        "allowed_actions": allowed_actions(job.status),
+        "created_at": job.created_at,
+        "updated_at": job.updated_at,
+        "expires_at": job.expires_at,
+    }
+
+
+def _stage(stage: StageState) -> dict[str, Any]:
+    members = {
+        "name": stage.name,
+        "status": stage.status,
+        "progress": stage.progress,
+        "message": stage.message,
+        "started_at": stage.started_at,
+        "ended_at": stage.ended_at,
+        "attempt": stage.attempt,
+    }
+    if stage.error:
+        members["error"] = msgspec.structs.asdict(stage.error)
+    return members
+
+
+def artifact_json(job: str, ref: FileRef) -> dict[str, Any]:
+    """An artifact as its readers get it."""
+    return {
+        "name": ref.name,
+        "media_type": ref.media_type,
+        "bytes": ref.bytes,
+        "sha256": ref.sha256,
+        "url": f"{job_path(job)}/artifacts/{quote(ref.name, safe='')}",
+    }
+
+
+def as_submitted(submission: Submit) -> Job:
+    """A job whose owner has not written it yet: all that is known of it is what was submitted, and seq is 0."""
+    now = rfc3339(int(datetime.now(UTC).timestamp() * 1000))
+    return Job(
+        id=submission.job,
+        tenant=submission.tenant,
+        pipeline=submission.pipeline,
+        params=submission.params,
+        graph=submission.graph,
+        input=submission.input,
+        fingerprint=submission.fingerprint,
+        status="queued",
+        attempt=1,
+        seq=0,
+        stages={spec.name: StageState(spec.name, spec.name) for spec in submission.graph},
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def events_json(entries: Sequence[EventEntry], after: int) -> bytes:
+    """A page of a job's history. Each event goes out as the journal holds it."""
+    last = entries[-1].seq if entries else after
+    return b'{"events":[%s],"next_after":%d}' % (b",".join(entry.raw for entry in entries), last)
+
+
+def pipeline_json(pipeline: Pipeline) -> dict[str, Any]:
+    """A pipeline as its users get it: its stages, and the JSON Schema of its params."""
+    return {
+        "name": pipeline.name,
+        "description": pipeline.description,
+        "stages": [spec.name for spec in pipeline.specs],
+        "params": msgspec.json.schema(pipeline.params),
+    }

@@ -1,0 +1,45 @@
+"""The role `api`: gunicorn, set up from the settings, serving the application."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+
+from callsheet.config.gunicorn import gunicorn_options
+from callsheet.config.settings import Settings
+from callsheet.http.app import create_app
+from callsheet.http.body import App
+from callsheet.http.worker import Worker
+
+MAX_FRAME = 64 * 1024  # of a WebSocket message; more is closed with 1009
+
+
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn carries no type information
+    """Gunicorn with our options instead of its command line."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Take the options of the settings, and those that the application itself needs."""
+        options: dict[str, Any] = {
+            **gunicorn_options(self._settings),
+            "graceful_timeout": max(1, math.ceil(self._settings.graceful_seconds)),
+            "worker_class": Worker,
+            "asgi_lifespan": "on",
+            "websocket_max_message_size": MAX_FRAME,
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> App:
+        """The application, made in the process that serves it."""
+        return create_app(self._settings)
+
+
+def run_api(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    Server(settings).run()

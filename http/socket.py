@@ -1,0 +1,176 @@
+"""A job's events over WebSocket, and its commands back: the same feed as SSE, one event a text frame."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from typing import Any
+
+import falcon.asgi
+import msgspec
+from falcon import PayloadTypeError, WebSocketDisconnected
+
+from callsheet.actors.client import Jobs
+from callsheet.actors.errors import CallsheetError
+from callsheet.actors.feed import CursorLostError, Feed
+from callsheet.actors.pipelines import Pipelines
+from callsheet.http.body import parse_json
+from callsheet.http.conditions import whole_number
+from callsheet.http.events import MAX_SEQ, is_the_end
+from callsheet.http.jobs import NoFields, converted, retry_message
+from callsheet.http.problems import Problem, problem_of
+from callsheet.http.reach import find, send
+from callsheet.http.represent import job_json
+from callsheet.jobs.messages import Cancel, Retry
+
+NORMAL, UNSUPPORTED, POLICY, INTERNAL, RESTARTING = 1000, 1003, 1008, 1011, 1012
+MAX_FRAMES, PER_SECONDS = 20, 1.0  # more than that is a flood
+MAX_WAITING = 8  # commands that may wait for their turn
+ANSWER_SECONDS = 5.0
+
+
+class JobSocket:
+    """`/v1/jobs/{job_id}/ws`."""
+
+    def __init__(self, jobs: Jobs, feed: Feed, pipelines: Pipelines, ping_seconds: float) -> None:
+        self._jobs = jobs
+        self._feed = feed
+        self._pipelines = pipelines
+        self._ping_seconds = ping_seconds
+
+    async def on_get(self, _req: falcon.asgi.Request, _resp: falcon.asgi.Response, job_id: str) -> None:
+        """A request without the upgrade."""
+        await find(self._jobs, job_id)
+        raise Problem("upgrade_required", headers={"Upgrade": "websocket"})
+
+    async def on_websocket(self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket, job_id: str) -> None:
+        """Watch, and command. Who asks for a job that is not there is refused before the handshake."""
+        await find(self._jobs, job_id)
+        after = whole_number(req, "after", 0, 0, MAX_SEQ)
+        await ws.accept()
+        code = await Session(self._jobs, self._feed, self._pipelines, ws, job_id).run(after, self._ping_seconds)
+        await ws.close(code)
+
+
+class Session:
+    """One watcher: its events go out, its commands come in."""
+
+    def __init__(self, jobs: Jobs, feed: Feed, pipelines: Pipelines, ws: falcon.asgi.WebSocket, job: str) -> None:
+        self._jobs = jobs
+        self._feed = feed
+        self._pipelines = pipelines
+        self._ws = ws
+        self._job = job
+        self._commands: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING)
+        self._promised = 0  # the seq up to which accepted commands are known to have taken the job
+
+    async def run(self, after: int, ping_seconds: float) -> int:
+        """Until one side ends it; the code to close with."""
+        work = [self._tell(after, ping_seconds), self._listen(), self._obey()]
+        tasks = [asyncio.create_task(part) for part in work]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        except WebSocketDisconnected:
+            return NORMAL
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- events out
+
+    async def _tell(self, after: int, ping_seconds: float) -> int:
+        while not self._feed.stopping:
+            try:
+                if await self._follow(after, ping_seconds):
+                    return NORMAL
+            except CursorLostError:
+                job = await find(self._jobs, self._job)
+                after = job.seq
+                await self._control(type="reset", job=job_json(job))
+        return RESTARTING
+
+    async def _follow(self, after: int, ping_seconds: float) -> bool:
+        """Send what comes; True once it was all, False when the feed stops."""
+        async with contextlib.aclosing(self._feed.follow(self._job, after, ping_seconds)) as batches:
+            async for batch in batches:
+                for entry in batch:
+                    await self._ws.send_text(entry.text)
+                if not batch:
+                    await self._control(type="ping")
+                elif is_the_end(self._feed, self._job, batch[-1]):
+                    await self._answered()
+                    if is_the_end(self._feed, self._job, batch[-1]) and self._promised <= batch[-1].seq:
+                        return True
+        return False
+
+    async def _answered(self) -> None:
+        """Commands that came before the end get their outcome before the connection closes."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._commands.join()
+
+    async def _control(self, **members: Any) -> None:
+        """A frame that is no event: it has no seq."""
+        await self._ws.send_text(msgspec.json.encode(members).decode())
+
+    # -- commands in
+
+    async def _listen(self) -> int:
+        """Take frames as they come; a client that floods is let go."""
+        times: deque[float] = deque(maxlen=MAX_FRAMES)
+        while True:
+            try:
+                text = await self._ws.receive_text()
+            except PayloadTypeError:
+                return UNSUPPORTED
+            now = time.monotonic()
+            if len(times) == MAX_FRAMES and now - times[0] < PER_SECONDS:
+                return POLICY
+            times.append(now)
+            try:
+                self._commands.put_nowait(text)
+            except asyncio.QueueFull:
+                return POLICY
+
+    async def _obey(self) -> int:
+        """Send each command to the job's owner, in order, and say what came of it."""
+        while True:
+            text = await self._commands.get()
+            command, answer = None, dict[str, Any]()
+            try:
+                members = _object(text)
+                command = members.pop("type", None)
+                answer = await self._command(command, members)
+            except (Problem, CallsheetError) as error:
+                problem = problem_of(error)
+                refused = False if problem.status < 500 else None  # None: nobody knows what became of it
+                answer = {"ok": refused, "code": problem.code, "detail": problem.detail, **problem.more}
+            await self._control(type="outcome", command=command, **answer)
+            self._commands.task_done()
+
+    async def _command(self, command: Any, members: dict[str, Any]) -> dict[str, Any]:
+        job = await find(self._jobs, self._job)
+        message: Cancel | Retry
+        if command == "cancel":
+            converted(members, NoFields)
+            message = Cancel()
+        elif command == "retry":
+            message = retry_message(self._pipelines, job, members, None)
+        else:
+            raise Problem("invalid_field", "type is 'cancel' or 'retry'")
+        outcome = await send(self._jobs, self._job, message)
+        if outcome is None:
+            return {"ok": None, "code": "no_answer"}  # neither done nor refused: it will be applied
+        self._promised = max(self._promised, outcome.seq if outcome.ok else 0)
+        return {"ok": outcome.ok, "code": outcome.code, "state": outcome.status, "detail": outcome.detail}
+
+
+def _object(text: str) -> dict[str, Any]:
+    value = parse_json(text.encode())
+    if not isinstance(value, dict):
+        raise Problem("invalid_json", "an object is expected")
+    return value

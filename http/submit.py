@@ -1,0 +1,99 @@
+"""`POST /v1/jobs`: from a form to an accepted job."""
+
+from __future__ import annotations
+
+import re
+
+import falcon.asgi
+
+from callsheet.actors.client import Jobs
+from callsheet.actors.errors import MailboxFull
+from callsheet.actors.failpoints import failpoint
+from callsheet.actors.pipelines import Pipelines
+from callsheet.actors.store import ArtifactStore
+from callsheet.config.settings import Settings
+from callsheet.http.body import read_json
+from callsheet.http.intake import Intake, unbroken
+from callsheet.http.problems import Problem
+from callsheet.http.reach import TENANT, accepted, find_any, send
+from callsheet.http.represent import as_submitted
+from callsheet.jobs.job import Job
+from callsheet.jobs.messages import Submit
+
+_KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?\Z')
+
+
+class Submitting:
+    """Accepts submissions."""
+
+    def __init__(self, settings: Settings, jobs: Jobs, store: ArtifactStore, pipelines: Pipelines) -> None:
+        self._settings = settings
+        self._jobs = jobs
+        self._store = store
+        self._pipelines = pipelines
+
+    async def submit(self, req: falcon.asgi.Request) -> Job:
+        """The job that this request makes, or has made before under the same idempotency key. Raises Problem."""
+        await _refuse_other_bodies(req)
+        key = _idempotency_key(req)
+        job = await self._jobs.job_id_for(TENANT, key)
+        await self._jobs.submission(job)  # if the journal is away, say so before the upload
+        intake = Intake(self._settings, self._store, self._pipelines)
+        try:
+            submission = await intake.read(req, job, TENANT)
+            if key is not None and (known := await self._known(submission)):
+                return known
+            if not await intake.keep(job):
+                raise Problem("idempotency_key_reused")
+            failpoint("api.stored")
+            return await self._enter(submission, removable=key is None)
+        finally:
+            await intake.discard()
+
+    async def _known(self, submission: Submit) -> Job | None:
+        """The job that this key has made already."""
+        job = await find_any(self._jobs, submission.job)
+        if job is None:
+            return None
+        if job.fingerprint != submission.fingerprint:
+            raise Problem("idempotency_key_reused")
+        if job.status == "expired":
+            raise Problem("job_expired")
+        return job
+
+    async def _enter(self, submission: Submit, *, removable: bool) -> Job:
+        """Hand the submission to the job's owner.
+
+        When it is certain that nobody will have it, its file goes. When Redis broke off in the middle that is not
+        certain: the file stays, for the job that may come of it, or for whoever sweeps up orphans.
+        """
+        try:
+            accepted(await send(self._jobs, submission.job, submission))
+        except MailboxFull:
+            if removable:
+                await unbroken(self._store.remove_job, submission.job)
+            raise
+        failpoint("api.appended")
+        return await self._jobs.job(submission.job) or as_submitted(submission)
+
+
+async def _refuse_other_bodies(req: falcon.asgi.Request) -> None:
+    """Only forms are taken so far; what will be taken later is refused by name."""
+    media_type = (req.content_type or "").partition(";")[0].strip().lower()
+    if media_type == "application/json":
+        members = await read_json(req)
+        if "callback_url" in members:
+            raise Problem("callback_unsupported", "watch the job's events instead")
+        raise Problem("source_unsupported", "send the file itself, as multipart/form-data")
+    if media_type != "multipart/form-data":
+        raise Problem("unsupported_media_type", "send multipart/form-data")
+
+
+def _idempotency_key(req: falcon.asgi.Request) -> str | None:
+    """The client's name for this submission. The draft quotes it, many clients do not: both are the same key."""
+    header = req.get_header("Idempotency-Key")
+    if header is None:
+        return None
+    if (key := _KEY.match(header.strip())) is None:
+        raise Problem("invalid_parameter", "Idempotency-Key takes 1 to 255 printable characters")
+    return key[1]
