@@ -65,6 +65,7 @@ class RemoveFiles(msgspec.Struct, frozen=True, tag=True):
 CommitEffect = SetTimer | ClearTimer | Withdraw | Erase
 OutboxEffect = Dispatch | Interrupt | Tidy | RemoveFiles
 Effect = CommitEffect | OutboxEffect
+EFFECTS: tuple[type[msgspec.Struct], ...] = Effect.__args__
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[OutboxEffect] = msgspec.json.Decoder(OutboxEffect)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
-settings.register_profile("default", deadline=None, max_examples=100, stateful_step_count=30)
+settings.register_profile("default", deadline=None, max_examples=100, stateful_step_count=40)
 settings.register_profile(
     "soak", deadline=None, max_examples=5_000, stateful_step_count=80, suppress_health_check=_SLOW
 )

@@ -59,6 +59,7 @@ class Play:
         self.late: list[m.Fired] = []  # rung, but not delivered yet
         self.dispatches: dict[int, Dispatch] = {}
         self.to_remove = False
+        self.sound = True  # no check has failed yet
         self.told: list[m.Message] = []
         self.watch = Watch()
         self.tell(submission(graph, **params))
@@ -76,6 +77,7 @@ class Play:
 
     def tell(self, message: m.Message) -> Decision:
         """Decide, check what must always hold, commit."""
+        self.sound = False
         message = m.decode_message(m.encode_message(message))
         self.told.append(message)
         decision = decide(self.current, message, self.now, self.jitter, self.policy)
@@ -84,6 +86,7 @@ class Play:
         for effect in decision.effects:
             self._commit(effect)
         self.watch.nothing_is_stuck(self)
+        self.sound = True
         return decision
 
     def _commit(self, effect: Effect) -> None:
@@ -100,6 +103,7 @@ class Play:
                 self.to_remove = True
             case Erase():
                 self.current, self.to_remove = None, False
+                self.late.clear()
                 self.watch = Watch()
 
     # What a worker says.

@@ -24,8 +24,8 @@ _SIMPLE: dict[Any, st.SearchStrategy[Any]] = {
 }
 
 
-def of(kind: Any) -> st.SearchStrategy[Any]:
-    """Values of this annotation."""
+def of(kind: Any, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Values of this annotation; of a struct, with these fields drawn otherwise."""
     if kind in _SIMPLE:
         return _SIMPLE[kind]
     origin, args = get_origin(kind), get_args(kind)
@@ -39,4 +39,4 @@ def of(kind: Any) -> st.SearchStrategy[Any]:
         return st.dictionaries(of(args[0]), of(args[1]), max_size=3)
     if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
         raise TypeError(f"no strategy for {kind}")
-    return st.builds(kind, **{field.name: of(field.type) for field in msgspec.structs.fields(kind)})
+    return st.builds(kind, **{f.name: of(f.type) for f in msgspec.structs.fields(kind)} | fields)

@@ -160,7 +160,9 @@ def test_an_interruption_that_nobody_ordered_gives_the_stage_back_as_well() -> N
     assert types(play.stop("a", "interrupted")) == ["StageStopped", "StageDispatched"]
 
 
-@pytest.mark.parametrize("kind", ["Claim", "Heartbeat", "Progress", "LogLines", "Partial", "Succeeded", "Failed", "Stopped"])
+@pytest.mark.parametrize(
+    "kind", ["Claim", "Heartbeat", "Progress", "LogLines", "Partial", "Succeeded", "Failed", "Stopped"]
+)
 def test_a_report_under_the_token_of_an_earlier_dispatch_is_refused(kind: str) -> None:
     play = Play(LINEAR)
     play.claim("a")

@@ -27,7 +27,9 @@ def test_a_file_of_the_rules_imports_nothing_that_could_touch_the_world(file: Pa
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name.partition(".")[0] for name in imported} <= ALLOWED
-    assert {name for name in imported if name.startswith("callsheet") and not name.startswith("callsheet.jobs")} == set()
+    assert {
+        name for name in imported if name.startswith("callsheet") and not name.startswith("callsheet.jobs")
+    } == set()
     assert "callsheet.jobs.docs" not in imported
     clocks = [n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr in CLOCKS]
     assert [name for name in clocks if f"datetime.{name}" in file.read_text()] == []

@@ -32,7 +32,7 @@ def test_a_retry_from_a_stage_runs_it_and_what_needs_it_and_reuses_the_rest(stag
     assert (play.job.status, play.job.attempt) == ("queued", 2)
     reused = [name for name in "abc" if name not in again]
     assert [play.stage(name) for name in reused] == [before.stages[name] for name in reused]
-    assert list(play.dispatches.values())[0].stage == stage
+    assert next(iter(play.dispatches.values())).stage == stage
     assert completed(play).job.status == "completed"
     assert [play.stage(name).attempt for name in "abc"] == [1 if name in reused else 2 for name in "abc"]
 
@@ -76,7 +76,7 @@ def test_a_retry_from_a_late_stage_also_runs_what_never_got_done_before_it() -> 
     play.succeed("a")
     play.fail("b")
     assert reset(play, "c") == ("b", "c")
-    assert list(play.dispatches.values())[0].stage == "b"
+    assert next(iter(play.dispatches.values())).stage == "b"
 
 
 def test_a_retry_from_one_instance_runs_it_and_the_join_alone() -> None:
