@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
@@ -27,7 +26,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn carries no type
         """Take the options of the settings, and those that the application itself needs."""
         options: dict[str, Any] = {
             **gunicorn_options(self._settings),
-            "graceful_timeout": max(1, math.ceil(self._settings.graceful_seconds)),
+            "graceful_timeout": max(1, int(self._settings.graceful_seconds)),  # gunicorn counts in whole seconds
             "worker_class": Worker,
             "asgi_lifespan": "on",
             "websocket_max_message_size": MAX_FRAME,

@@ -1,0 +1,87 @@
+"""A live service, shared by the tests of this folder; and APIs of a test's own beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.http.service import Api, Role, Stages
+from tests.servers import RedisServer
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("service")
+
+
+@pytest.fixture(scope="session")
+def addresses(redis_binary: Path, folder: Path) -> Iterator[dict[str, str]]:
+    """The settings that the roles of the live service share."""
+    with RedisServer(folder / "journal") as journal, RedisServer(folder / "broker", "broker") as broker:
+        yield {
+            "redis_url": journal.url,
+            "broker_url": broker.url,
+            "data": str(folder / "data"),
+            "pipelines": "tests.http.sample:pipeline",
+            "worker_lost_after_seconds": "600",
+        }
+
+
+@pytest.fixture(scope="session")
+def host(addresses: dict[str, str], folder: Path) -> Iterator[Role]:
+    role = Role("host", folder / "host.log", **addresses)
+    yield role
+    role.kill()
+
+
+@pytest.fixture(scope="session")
+def api(addresses: dict[str, str], host: Role, folder: Path) -> Iterator[Api]:
+    """The API of the live service: two workers, as in service."""
+    role = Api(folder / "api.log", feed_ping_seconds="0.5", **addresses)
+    try:
+        role.wait()
+        yield role
+    finally:
+        role.kill()
+    assert "Traceback" not in role.said()
+
+
+@pytest.fixture
+def client(api: Api) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=api.url, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def stages(addresses: dict[str, str], api: Api) -> Iterator[Stages]:
+    stages = Stages(addresses["redis_url"], api.data)
+    yield stages
+    stages.close()
+
+
+@pytest.fixture
+def make_api(addresses: dict[str, str], host: Role, tmp_path: Path) -> Iterator[Callable[..., Api]]:
+    """APIs of the test's own, with other settings, on the live service's host: `make_api(max_upload_bytes="100000")`."""
+    made: list[Api] = []
+
+    def make(*, path: str = "/readyz", **changes: str) -> Api:
+        given = {"api_workers": "1", "data": str(tmp_path / f"data-{len(made)}")}
+        role = Api(tmp_path / f"api-{len(made)}.log", **{**addresses, **given, **changes})
+        made.append(role)
+        role.wait(path)
+        return role
+
+    yield make
+    for role in made:
+        role.kill()
+
+
+@pytest.fixture
+def job(api: Api) -> str:
+    """A job whose first stage is dispatched."""
+    answer = api.submit()
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])

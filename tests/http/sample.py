@@ -1,0 +1,31 @@
+"""A pipeline for the tests of the surface: its stages are played by the test, not run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from callsheet.jobs.graph import RetryPolicy
+from callsheet.pipelines.declare import Pipeline, StageContext, StageOutput, stage
+
+
+class SampleParams(msgspec.Struct, frozen=True):
+    level: Annotated[int, msgspec.Meta(ge=1, le=9)] = 3
+    tags: list[str] = []
+
+
+def one(_context: StageContext) -> StageOutput:
+    return StageOutput()
+
+
+def two(_context: StageContext) -> StageOutput:
+    return StageOutput()
+
+
+pipeline = Pipeline(
+    "sample",
+    SampleParams,
+    (stage(one, retry=RetryPolicy(tries=1)), stage(two, needs=("one",), retry=RetryPolicy(tries=1))),
+    "For tests.",
+)

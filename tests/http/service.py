@@ -1,0 +1,166 @@
+"""A real service for the tests of the surface: Redis, a host and gunicorn in processes of their own.
+
+The stages of the pipeline `sample` are played by the test, which sends what a worker would.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from callsheet.actors.blocking import BlockingJobs
+from callsheet.actors.store import FolderStore, stage_folder
+from callsheet.config.process import dying_with_us
+from callsheet.config.settings import environment
+from callsheet.jobs.job import FileRef
+from callsheet.jobs.messages import Claim, Failed, Progress, Succeeded
+from callsheet.pipelines.declare import OutputFile
+
+ROOT = Path(__file__).parents[2]
+T = TypeVar("T")
+
+
+def eventually(look: Callable[[], T], seconds: float = 10.0) -> T:
+    """What `look` gives once it gives something; the last answer is the error's text when it never does."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"it did not come within {seconds} s: {found!r}"
+        time.sleep(0.01)
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Role:
+    """One process of the service."""
+
+    def __init__(self, role: str, log: Path, **settings: str) -> None:
+        env = {**environment(**settings), "PYTHONPATH": str(ROOT)}
+        self.log = log
+        with log.open("ab") as out:
+            command = dying_with_us([sys.executable, "-m", "callsheet", role])
+            self.process = subprocess.Popen(command, env=env, stdout=out, stderr=out, cwd=ROOT, start_new_session=True)
+
+    def stop(self, seconds: float = 12.0) -> float:
+        """Ask it to stop; how long it took."""
+        begun = time.monotonic()
+        self.process.terminate()
+        self.process.wait(seconds)
+        return time.monotonic() - begun
+
+    def kill(self) -> None:
+        """End it and its children, at once."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+class Api(Role):
+    """The API on a port of its own."""
+
+    def __init__(self, log: Path, **settings: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.data = Path(settings["data"])
+        super().__init__("api", log, port=str(self.port), **settings)
+
+    def wait(self, path: str = "/readyz") -> None:
+        """Until it answers 200."""
+        eventually(lambda: self.process.poll() is None and self._answers(path), 20)
+
+    def _answers(self, path: str) -> bool:
+        try:
+            return httpx.get(self.url + path).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def files(self) -> list[str]:
+        """What lies in its store, uploads in the making included."""
+        store = self.data / "store"
+        return sorted(str(p.relative_to(store)) for p in store.rglob("*") if p.is_file())
+
+    def submit(self, content: bytes = b"sound", **more: Any) -> httpx.Response:
+        return submit(self.url, content, **more)
+
+
+def submit(
+    url: str,
+    content: bytes = b"sound",
+    *,
+    name: str = "a.wav",
+    pipeline: str = "sample",
+    params: str | None = None,
+    key: str | None = None,
+) -> httpx.Response:
+    """POST a submission."""
+    data = {"pipeline": pipeline} | ({"params": params} if params is not None else {})
+    headers = {"Idempotency-Key": key} if key else {}
+    return httpx.post(
+        f"{url}/v1/jobs", data=data, files={"file": (name, content, "audio/wav")}, headers=headers, timeout=30
+    )
+
+
+class Stages:
+    """Plays the worker: claims what was dispatched, reports, publishes."""
+
+    def __init__(self, redis_url: str, data: Path) -> None:
+        self.jobs = BlockingJobs(redis_url, reply_timeout=10)
+        self._store = FolderStore(data / "store")
+        self._work = data
+
+    def close(self) -> None:
+        self.jobs.close()
+
+    def start(self, job: str, stage: str) -> int:
+        """Claim the stage once it is dispatched; the token."""
+
+        def dispatched() -> int:
+            _, state = self.jobs.stage(job, stage)
+            return state.token if state and state.status == "dispatched" else 0
+
+        token = eventually(dispatched)
+        assert self.jobs.ask(job, Claim(stage, token, "test")).ok
+        return token
+
+    def progress(self, job: str, stage: str, token: int, n: int, fraction: float) -> None:
+        self.jobs.tell(job, Progress(stage, token, n, fraction, f"at {n}"))
+
+    def succeed(self, job: str, stage: str, token: int, **files: bytes) -> None:
+        outcome = self.jobs.ask(job, Succeeded(stage, token, outputs=self._publish(job, stage, token, files)))
+        assert outcome.ok, outcome
+
+    def fail(self, job: str, stage: str, token: int) -> None:
+        assert self.jobs.ask(job, Failed(stage, token, "broken", "it broke")).ok
+
+    def complete(self, job: str, **files: bytes) -> None:
+        """Run the whole job; the second stage publishes the files."""
+        self.succeed(job, "one", self.start(job, "one"))
+        self.succeed(job, "two", self.start(job, "two"), **files)
+
+    def _publish(self, job: str, stage: str, token: int, files: dict[str, bytes]) -> tuple[FileRef, ...]:
+        work = self._work / f"work-{job}-{token}"
+        work.mkdir()
+        for name, content in files.items():
+            (work / name).write_bytes(content)
+        outputs = [OutputFile(name, media_type(name), artifact=True) for name in files]
+        return self._store.publish(job, stage_folder(token, stage), work, outputs)
+
+
+def media_type(name: str) -> str:
+    return {"txt": "text/plain", "html": "text/html", "json": "application/json"}[name.rpartition(".")[2]]
