@@ -14,8 +14,10 @@ from queue import SimpleQueue
 from typing import Any, cast
 
 import pykka
+import structlog
 from pykka import ThreadingFuture
 
+log = structlog.get_logger("host")
 MAX_DRAIN = 64  # messages an actor handles before it lets others have the thread
 
 
@@ -41,7 +43,10 @@ class Pool:
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
-            work()
+            try:
+                work()
+            except Exception:  # a thread that ends is missed by every actor
+                log.exception("work failed")
 
 
 class _DrainedError(Exception):
@@ -110,8 +115,8 @@ class PooledActor(pykka.Actor):
             self._actor_loop_setup()
         try:
             self._actor_loop_running()
+            self._actor_loop_teardown()  # of a long inbox, over several turns: the next one comes here at once
         except _DrainedError:
             pass
-        else:
-            self._actor_loop_teardown()
-        cast("_Inbox", self.actor_inbox).end_turn()
+        finally:
+            cast("_Inbox", self.actor_inbox).end_turn()
