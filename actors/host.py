@@ -1,9 +1,9 @@
 """The host: a process that owns partitions and runs the actors of their jobs.
 
 Five loops, a thread each: `tend` takes, renews and hands over partitions; `read` hands messages to actors; `fire`
-turns due timers into messages; `care` retires idle actors and looks after effects that are overdue; `sweep` removes
-files that belong to nobody. When anything is in doubt (fenced, Redis away) a partition is lost and taken again from
-what is stored: there is one way to recover.
+turns due timers into messages; `care` retires idle actors and looks after effects that an earlier owner left, that
+failed, or that an emptied broker has lost; `sweep` removes files that belong to nobody. When anything is in doubt
+(fenced, Redis away) a partition is lost and taken again from what is stored: there is one way to recover.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ READ_BLOCK_MS = 200
 READ_COUNT = 200
 FIRE_SECONDS = 0.2
 FIRE_COUNT = 200
-CARE_SECONDS = 1.0
+CARE_SECONDS = 0.5
 SWEEP_SECONDS = 60.0
 ORPHAN_SECONDS = 3600.0
 DRAIN_SECONDS = 5.0
@@ -162,12 +162,9 @@ class Host:
             owned.retire_idle(self._settings.idle_seconds)
         self._performer.retry_due()
         try:
-            if self._performer.broker_was_emptied():
-                log.warning("the broker was emptied: offering its dispatches again")
-                for owned in list(self.owned.values()):
-                    self._performer.resume(owned)
+            self._performer.look_after([owned for owned in list(self.owned.values()) if not owned.lost])
         except performing.TROUBLE as error:
-            log.warning("the broker is away", why=str(error))
+            log.warning("effects wait: the broker is away", why=str(error))
 
     def _sweep(self) -> None:
         """Remove files that belong to no job: an upload whose submission never reached a mailbox."""
@@ -198,10 +195,6 @@ class Host:
         )
         self.owned[number] = owned
         log.info("partition taken", partition=number, epoch=epoch)
-        try:
-            self._performer.resume(owned)
-        except performing.TROUBLE as error:
-            log.warning("the broker is away", why=str(error))
 
     def _hand_over(self, owned: Ownership) -> None:
         """Read no more, finish what is in hand, then release."""

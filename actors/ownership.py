@@ -53,6 +53,7 @@ class Ownership:
         self.jitter = random.random
         self.cursor = b"0-0"
         self.draining = False
+        self.generation = ""  # the life of the broker that was offered every dispatch of this partition
         self._pool = pool
         self._perform = perform
         self._on_handled = on_handled

@@ -20,7 +20,7 @@ from callsheet.actors.keys import INTERRUPTS
 from callsheet.actors.ownership import Ownership
 from callsheet.actors.store import ArtifactStore
 from callsheet.jobs.effects import Dispatch, Interrupt, RemoveFiles, Tidy, decode_effect
-from callsheet.jobs.messages import FilesRemoved
+from callsheet.jobs.messages import FilesRemoved, Undecodable
 
 log = structlog.get_logger("host")
 RETRY_SECONDS = 1.0
@@ -48,22 +48,35 @@ class Performer:
         """Have an effect performed soon, by another thread."""
         self._queue.put((owner, item))
 
-    def resume(self, owner: Ownership) -> None:
-        """Perform what an earlier owner left, and offer again the dispatches that an emptied broker has lost."""
-        self._generation = work.generation(self._broker)
+    def look_after(self, owners: list[Ownership]) -> None:
+        """For each that was not seen to since it was taken, or since the broker was emptied: perform what an earlier
+        owner left, and offer again the dispatches that the broker has lost. Raises one of TROUBLE.
+        """
+        self._generation = generation = self._broker_generation()
+        for owner in owners:
+            if owner.generation != generation:
+                self._resume(owner, generation)
+                owner.generation = generation
+
+    def _resume(self, owner: Ownership, generation: str) -> None:
+        if owner.generation:
+            log.warning("the broker was emptied: offering its dispatches again", partition=owner.number)
         keys = owner.journal.keys
+        # In this order: what is performed meanwhile moves from the first to the second.
         left = self._redis.hgetall(keys.outbox)
         offered = self._redis.hgetall(keys.dispatched)
-        lost = {
-            k: v.partition(b" ")[2] for k, v in offered.items() if v.partition(b" ")[0] != self._generation.encode()
-        }
+        lost = {k: v.partition(b" ")[2] for k, v in offered.items() if v.partition(b" ")[0] != generation.encode()}
         for effect_id, raw in {**left, **lost}.items():
             job = effect_id.decode().partition("|")[0]
-            self.perform(owner, OutboxItem(effect_id.decode(), job, decode_effect(raw)))
+            try:
+                self.perform(owner, OutboxItem(effect_id.decode(), job, decode_effect(raw)))
+            except Undecodable:  # it stays where it is, in plain sight; the others go on
+                log.exception("effect cannot be read", job=job)
 
-    def broker_was_emptied(self) -> bool:
-        """Whether the broker is not the one that the latest dispatches went to. Raises one of TROUBLE."""
-        return self._generation not in ("", work.generation(self._broker))
+    def _broker_generation(self) -> str:
+        if not (generation := work.generation(self._broker)):
+            raise redis.RedisError("the broker was emptied at this very moment")
+        return generation
 
     def retry_due(self) -> None:
         """Take up again what failed a while ago."""
@@ -103,7 +116,7 @@ class Performer:
         generation = ""
         match item.effect:
             case Dispatch() as effect:
-                generation = self._generation
+                generation = self._generation or self._broker_generation()
                 work.dispatch(self._broker, item.job, effect.stage, effect.token, effect.queue)
             case Interrupt(stage=stage, token=token):
                 self._redis.publish(INTERRUPTS, f"{item.job} {stage} {token}")
