@@ -133,7 +133,8 @@ class Host:
             self._hand_over(owned)
 
     def _read(self) -> None:
-        streams = {o.journal.keys.mailbox: o for o in self.owned.values() if not o.lost and not o.draining}
+        owned_now = list(self.owned.values())  # in one step: another thread changes it
+        streams = {o.journal.keys.mailbox: o for o in owned_now if not o.lost and not o.draining}
         if not streams or not self._wait_for_room():
             self._stopping.wait(0.05)
             return

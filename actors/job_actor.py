@@ -79,6 +79,10 @@ class JobActor(PooledActor):
         finally:
             self.owner.handled(self.job_id, self.resting)
 
+    def on_failure(self, *error: object) -> None:
+        """What should not happen: handling a message failed, and so did setting it aside. Begin afresh."""
+        self.owner.lose(f"an actor failed: {error[1]!r}")
+
     def _apply(self, delivery: Delivery) -> None:
         if not self._loaded:
             self.job = self.owner.journal.load(self.job_id)

@@ -81,6 +81,8 @@ class Ownership:
         """Stop acting as the owner. Unhandled messages stay in the mailbox for the next one. False if it was over."""
         with self._lock:
             first, self._lost = not self._lost, True
+            for job in [j for j, s in self._seats.items() if s.pending == 0]:  # the others go when they are done
+                self._retire(job)
         return first
 
     def lose(self, why: str) -> None:
@@ -106,9 +108,12 @@ class Ownership:
             return
         delivery = Delivery(entry, job, fields.get(b"mid", b""), fields.get(b"reply", b""), message)
         with self._lock:
-            seat = self._seats.get(job) or self._seat(job)
-            seat.pending += 1
-            seat.ref.tell(delivery)
+            if not self._lost:  # else it stays in the mailbox, for the next owner
+                seat = self._seats.get(job) or self._seat(job)
+                seat.pending += 1
+                seat.ref.tell(delivery)
+                return
+        self._on_handled()
 
     def handled(self, job: str, resting: bool) -> None:
         """The actor of a job is done with one message; one that rests and has no other is let go."""
