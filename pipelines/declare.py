@@ -11,6 +11,19 @@ import msgspec
 from callsheet.jobs.graph import Queue, RetryPolicy, StageSpec, check_graph
 
 
+class StageError(Exception):
+    """A stage cannot do what it is asked. `code` is permanent, `message` is for the client and never holds a path.
+
+    `retryable`: trying again, with nothing changed, can help. (What `media` raises says the same of itself.)
+    """
+
+    def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.retryable = retryable
+
+
 class InputFile(msgspec.Struct, frozen=True):
     """The upload: where it lies for this run, and what the client said of it (never trusted as a path)."""
 
@@ -47,13 +60,24 @@ class StageContext(Protocol):
     """What a stage function may use. `folder` is private to this run and gone after it, but for published files."""
 
     @property
-    def params(self) -> Any: ...
+    def params(self) -> Any:
+        """The params of the job, as the pipeline's own Struct."""
+        ...
+
     @property
-    def input(self) -> InputFile: ...
+    def input(self) -> InputFile:
+        """The upload."""
+        ...
+
     @property
-    def folder(self) -> Path: ...
+    def folder(self) -> Path:
+        """Where this run works: the current directory, too."""
+        ...
+
     @property
-    def item(self) -> Any: ...
+    def item(self) -> Any:
+        """What this instance of a fan-out is for; else None."""
+        ...
 
     def file(self, stage: str, name: str) -> Path:
         """A file that an earlier stage published."""
@@ -61,6 +85,10 @@ class StageContext(Protocol):
 
     def data(self, stage: str) -> dict[str, Any]:
         """The `data` that an earlier stage gave back."""
+        ...
+
+    def instances(self, stage: str) -> tuple[str, ...]:
+        """The names, in order, under which a stage succeeded: `clip:0`, `clip:2` … of a fan-out; else its own."""
         ...
 
     def progress(self, fraction: float, message: str = "") -> None:
@@ -72,7 +100,11 @@ class StageContext(Protocol):
         ...
 
     def partial(self, data: dict[str, Any]) -> None:
-        """A piece of the result that watchers may see before the stage ends (an event `PartialResult`)."""
+        """A piece of the result that watchers may see before the stage ends (an event `PartialResult`).
+
+        60 KiB of JSON at most. Pieces in quick succession become one: their lists under the same key are joined, of
+        other values the latest counts.
+        """
         ...
 
 
@@ -125,6 +157,7 @@ class Pipeline(msgspec.Struct, frozen=True):
 
     @property
     def specs(self) -> tuple[StageSpec, ...]:
+        """The graph."""
         return tuple(s.spec for s in self.stages)
 
     def function(self, stage: str) -> StageFunction:

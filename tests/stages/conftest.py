@@ -1,0 +1,178 @@
+"""A real host and real workers (processes of their own), which run the pipelines of `tricks`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from callsheet.actors.blocking import BlockingJobs
+from callsheet.actors.host import Host
+from callsheet.actors.keys import new_job_id
+from callsheet.actors.store import FolderStore
+from callsheet.config.settings import Settings
+from callsheet.jobs.events import Event, decode_event
+from callsheet.jobs.job import TERMINAL, InputRef, Job
+from callsheet.jobs.messages import Submit
+from tests.house.running import Running, wait_for
+from tests.servers import RedisServer
+from tests.stages import tricks
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _tricks_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stage children import the pipelines by name: PYTHONPATH is one of the few variables that they are given."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+class Service:
+    """A host in this process, workers beside it, and what a test asks of them."""
+
+    def __init__(self, settings: Settings, marks: Path) -> None:
+        self.settings = settings
+        self.marks = marks
+        self.store = FolderStore(settings.data / "store")
+        self.jobs = BlockingJobs(settings.journal, partitions=settings.partitions)
+        self.workers: list[Running] = []
+        self.host = Host(settings)
+        self.host.start()
+
+    def worker(self, *queues: str, **changes: object) -> Running:
+        """Start a worker process and wait until it is ready."""
+        started = self.start_worker(*queues, **changes)
+        started.until("ready")
+        return started
+
+    def start_worker(self, *queues: str, **changes: object) -> Running:
+        """Start a worker process."""
+        plain = {
+            "data": self.settings.data,
+            "redis_url": self.settings.journal,
+            "broker_url": self.settings.broker,
+            "pipelines": ",".join(tricks.REFERENCES),
+            "partitions": self.settings.partitions,
+            "heartbeat_seconds": self.settings.heartbeat_seconds,
+            "worker_lost_after_seconds": self.settings.worker_lost_after_seconds,
+            "stage_memory_bytes": int(self.settings.stage_memory_bytes),
+            "log_format": "json",
+            **changes,
+        }
+        command = [sys.executable, "-P", "-m", "callsheet", "worker"]
+        command += [part for queue in queues or ("cpu",) for part in ("--queue", queue)]
+        output = self.marks / f"worker-{len(self.workers)}.log"
+        environment = {f"CALLSHEET_{name.upper()}": str(value) for name, value in plain.items()}
+        started = Running(command, output, **environment)
+        self.workers.append(started)
+        return started
+
+    def submit(self, trick: str = "nothing", pipeline: str = "one", **params: Any) -> str:
+        """Submit a job whose stage does a trick."""
+        job = new_job_id()
+        upload = self.store.new_upload()
+        upload.write(b"some sound")
+        self.store.accept_input(job, upload)
+        found: Any = getattr(tricks, pipeline)
+        given = {"trick": trick, "marks": str(self.marks), **params}
+        ref = InputRef("sound.wav", upload.bytes, upload.sha256, "audio/wav")
+        outcome = self.jobs.ask(job, Submit(job, "me", pipeline, given, found.specs, ref), timeout=15)
+        assert outcome.ok, outcome
+        return job
+
+    def ended(self, job: str, seconds: float = 20.0) -> Job:
+        """The job, once it has ended."""
+
+        def done() -> Job | None:
+            found = self.jobs.job(job)
+            return found if found and found.status in TERMINAL else None
+
+        return wait_for(done, seconds)
+
+    def run(self, trick: str = "nothing", pipeline: str = "one", **params: Any) -> Job:
+        """Submit a job and wait for its end."""
+        return self.ended(self.submit(trick, pipeline, **params))
+
+    def events(self, job: str, kind: str | None = None) -> list[Event]:
+        """The events of a job (of one type)."""
+        found = [decode_event(entry.raw) for entry in self.jobs.events(job, limit=5000)]
+        return [event for event in found if kind in (None, event.type)]
+
+    def marked(self, name: str, seconds: float = 20.0) -> str:
+        """What a stage has marked, once it has."""
+        wait_for((self.marks / name).exists, seconds)
+        return (self.marks / name).read_text()
+
+    def mark(self, name: str) -> None:
+        """Tell a stage something."""
+        (self.marks / name).touch()
+
+    def in_work(self) -> list[str]:
+        """The work folders of all runs."""
+        return [str(p) for p in (self.settings.data / "work").glob("*/*")]
+
+    def published(self, job: str) -> list[str]:
+        """The stage folders in the store of a job."""
+        folder = self.settings.data / "store" / "jobs" / job
+        return sorted(p.name for p in folder.iterdir() if p.name != "input") if folder.exists() else []
+
+    def close(self) -> None:
+        """End everything."""
+        for worker in self.workers:
+            worker.clean_up()
+        self.host.stop()
+        self.jobs.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, redis_url: str, broker_url: str) -> Settings:
+    """Few partitions, which are soon taken, and workers that are soon missed."""
+    return quick_settings(tmp_path, redis_url, broker_url)
+
+
+def quick_settings(folder: Path, redis_url: str, broker_url: str) -> Settings:
+    """See `settings`."""
+    return Settings(
+        data=folder / "data",
+        redis_url=redis_url,
+        broker_url=broker_url,
+        partitions=2,
+        lease_seconds=2.0,
+        heartbeat_seconds=0.5,
+        worker_lost_after_seconds=2.0,
+        stage_memory_bytes=512 << 20,
+        pipelines=tricks.REFERENCES,
+    )
+
+
+@pytest.fixture
+def service(settings: Settings, tmp_path: Path) -> Iterator[Service]:
+    """A host, without workers."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    made = Service(settings, marks)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def fragile(
+    make_redis: Callable[..., RedisServer], tmp_path: Path
+) -> Iterator[tuple[Service, RedisServer, RedisServer]]:
+    """A service whose journal and broker may be killed."""
+    journal, broker = make_redis("journal"), make_redis("broker")
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    made = Service(quick_settings(tmp_path, journal.url, broker.url), marks)
+    yield made, journal, broker
+    made.close()
+
+
+def alive(*pids: int) -> list[int]:
+    """Which of these processes run."""
+    return [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
+
