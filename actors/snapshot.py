@@ -20,19 +20,17 @@ _ORDER = "order"
 
 def changed_fields(old: Job | None, new: Job) -> tuple[list[tuple[str, bytes]], list[str]]:
     """The fields to write and those to delete to get from one snapshot to the next."""
-    write = [(name, _encode(getattr(new, name))) for name in _MEMBERS if _differs(old, new, name)]
+    # By identity: `evolve` keeps what it does not change, and to Python 1, 1.0 and True are equal, but not as JSON.
+    write = [
+        (name, _encode(getattr(new, name)))
+        for name in _MEMBERS
+        if old is None or getattr(old, name) is not getattr(new, name)
+    ]
     before = old.stages if old else {}
     write += [(f"stage.{name}", _encode(state)) for name, state in new.stages.items() if before.get(name) is not state]
-    if list(before) != list(new.stages):
+    if old is None or list(before) != list(new.stages):
         write.append((_ORDER, _encode(list(new.stages))))
     return write, [f"stage.{name}" for name in before if name not in new.stages]
-
-
-def _differs(old: Job | None, new: Job, name: str) -> bool:
-    if old is None:
-        return True
-    was, now = getattr(old, name), getattr(new, name)
-    return was is not now and was != now
 
 
 def decode_job(fields: Mapping[bytes, bytes]) -> Job | None:
