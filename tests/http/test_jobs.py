@@ -6,7 +6,7 @@ import hashlib
 
 import httpx
 
-from tests.http.service import Api, Stages
+from tests.http.service import Api, Stages, eventually
 
 
 def test_a_submission_is_answered_with_the_job_it_made(api: Api, client: httpx.Client) -> None:
@@ -34,3 +34,123 @@ def test_a_job_is_followed_to_its_end(job: str, client: httpx.Client, stages: St
     assert done["allowed_actions"] == ["retry", "forget"]
     assert [a["name"] for a in done["artifacts"]] == ["a.txt"]
     assert client.get(done["artifacts"][0]["url"]).content == b"hello"
+
+
+def test_the_etag_is_the_seq_and_saves_the_body(job: str, client: httpx.Client) -> None:
+    first = client.get(f"/v1/jobs/{job}")
+    tag = first.headers["etag"]
+    assert tag == f'"{first.json()["seq"]}"'
+    again = client.get(f"/v1/jobs/{job}", headers={"If-None-Match": f'"999", W/{tag}'})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+    assert client.get(f"/v1/jobs/{job}", headers={"If-None-Match": '"999"'}).status_code == 200
+
+
+def test_head_says_what_get_would_without_its_body(job: str, client: httpx.Client) -> None:
+    got, asked = client.get(f"/v1/jobs/{job}"), client.head(f"/v1/jobs/{job}")
+    same = ("content-length", "content-type", "etag")
+    assert (asked.status_code, asked.content) == (200, b"")
+    assert [asked.headers[name] for name in same] == [got.headers[name] for name in same]
+
+
+def test_options_names_the_methods(job: str, client: httpx.Client) -> None:
+    answer = client.options(f"/v1/jobs/{job}")
+    assert (answer.status_code, answer.headers["allow"]) == (200, "DELETE, GET, HEAD")
+
+
+def test_a_cancel_stops_the_job_and_a_second_one_is_refused(job: str, client: httpx.Client) -> None:
+    answer = client.post(f"/v1/jobs/{job}/cancel")
+    assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
+    assert answer.headers["location"] == f"/v1/jobs/{job}"
+    again = client.post(f"/v1/jobs/{job}/cancel", json={})
+    assert (again.status_code, again.json()["code"]) == (409, "job_ended")
+    assert (again.json()["state"], again.json()["allowed_actions"]) == ("cancelled", ["retry", "forget"])
+
+
+def test_a_cancel_that_a_running_stage_must_die_of_is_under_way(job: str, client: httpx.Client, stages: Stages) -> None:
+    stages.start(job, "one")
+    for _ in range(2):
+        answer = client.post(f"/v1/jobs/{job}/cancel")
+        assert (answer.status_code, answer.json()["status"]) == (202, "cancelling")
+
+
+def test_a_retry_opens_the_next_attempt_with_checked_parameters(
+    job: str, client: httpx.Client, stages: Stages
+) -> None:
+    stages.succeed(job, "one", stages.start(job, "one"))
+    stages.fail(job, "two", stages.start(job, "two"))
+    failed = client.get(f"/v1/jobs/{job}").json()
+    assert (failed["status"], failed["allowed_actions"]) == ("failed", ["retry", "forget"])
+    assert failed["error"] == {"code": "broken", "message": "it broke", "stage": "two", "retryable": False}
+    assert failed["stages"][1]["error"]["code"] == "broken"
+    answer = client.post(f"/v1/jobs/{job}/retry", json={"from_stage": "two", "params": {"level": 7}})
+    now = answer.json()
+    assert (answer.status_code, now["status"], now["attempt"], now["error"]) == (202, "queued", 2, None)
+    assert now["params"] == {"level": 7, "tags": []}
+    assert [s["status"] for s in now["stages"]] == ["succeeded", "dispatched"]
+
+
+def test_a_command_with_a_stale_etag_changes_nothing(job: str, client: httpx.Client) -> None:
+    stale = client.post(f"/v1/jobs/{job}/cancel", headers={"If-Match": '"1"'})
+    assert (stale.status_code, stale.json()["code"]) == (412, "precondition_failed")
+    seq = client.get(f"/v1/jobs/{job}").json()["seq"]
+    assert client.post(f"/v1/jobs/{job}/cancel", headers={"If-Match": f'W/"{seq}"'}).status_code == 412
+    assert client.post(f"/v1/jobs/{job}/cancel", headers={"If-Match": "nonsense"}).status_code == 400
+    assert client.post(f"/v1/jobs/{job}/cancel", headers={"If-Match": f'"77", "{seq}"'}).status_code == 202
+
+
+def test_forgetting_needs_the_end_and_leaves_a_tombstone(job: str, api: Api, client: httpx.Client) -> None:
+    active = client.delete(f"/v1/jobs/{job}")
+    assert (active.status_code, active.json()["code"]) == (409, "job_active")
+    assert active.json()["allowed_actions"] == ["cancel"]
+    client.post(f"/v1/jobs/{job}/cancel")
+    gone = client.delete(f"/v1/jobs/{job}")
+    assert (gone.status_code, gone.content) == (204, b"")
+    for answer in (
+        client.get(f"/v1/jobs/{job}"), client.delete(f"/v1/jobs/{job}"), client.get(f"/v1/jobs/{job}/events"),
+        client.post(f"/v1/jobs/{job}/retry"), client.get(f"/v1/jobs/{job}/artifacts"),
+    ):  # fmt: skip
+        assert (answer.status_code, answer.json()["code"]) == (410, "job_expired")
+    assert job not in [j["id"] for j in client.get("/v1/jobs?limit=200").json()["jobs"]]
+    eventually(lambda: not [name for name in api.files() if job in name])
+
+
+def test_an_unknown_id_and_a_malformed_one_are_the_same_to_whoever_asks(client: httpx.Client) -> None:
+    answers = [
+        client.get(f"/v1/jobs/{odd}")
+        for odd in ("0" * 32, "F" * 32, "0" * 31, "*", "{0}", "a%20b", "%0d%0a", '"', "..", "%2e%2e%2fx", "é")
+    ]
+    assert {(a.status_code, a.content) for a in answers} == {(404, answers[0].content)}
+    for path in ("cancel", "retry"):
+        assert client.post(f"/v1/jobs/{'0' * 32}/{path}").content == answers[0].content
+    for path in ("events", "artifacts", "artifacts/x", "ws"):
+        assert client.get(f"/v1/jobs/{'0' * 32}/{path}").content == answers[0].content
+
+
+def test_the_list_goes_page_by_page_newest_first(api: Api, client: httpx.Client) -> None:
+    made = [api.submit().json()["id"] for _ in range(5)]
+    seen, cursor = list[str](), ""
+    while len(seen) < 5:
+        page = client.get(f"/v1/jobs?limit=2{cursor}").json()
+        seen += [job["id"] for job in page["jobs"]]
+        cursor = f"&cursor={page['next']}"
+    assert seen[:5] == list(reversed(made))
+    everything, cursor = list[str](), ""
+    while cursor is not None:
+        page = client.get(f"/v1/jobs?limit=200{cursor}").json()
+        everything += [job["id"] for job in page["jobs"]]
+        cursor = f"&cursor={page['next']}" if page["next"] else None
+    assert len(everything) == len(set(everything))
+
+
+def test_pipelines_show_their_stages_and_the_schema_of_their_params(client: httpx.Client) -> None:
+    (sample,) = client.get("/v1/pipelines").json()["pipelines"]
+    assert (sample["name"], sample["stages"], sample["description"]) == ("sample", ["one", "two"], "For tests.")
+    assert sample["params"]["$defs"]["SampleParams"]["properties"]["level"] == {
+        "type": "integer", "minimum": 1, "maximum": 9, "default": 3,
+    }  # fmt: skip
+
+
+def test_the_service_says_that_it_lives_and_that_it_is_ready(client: httpx.Client) -> None:
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/readyz").json() == {"status": "ready"}
+    assert client.get("/").json()["jobs"] == "/v1/jobs"

@@ -1,0 +1,227 @@
+"""Every problem of the table can happen, and looks as RFC 9457 wants it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from callsheet.actors import client as client_module
+from callsheet.actors.client import Jobs
+from callsheet.actors.keys import PartitionKeys, partition_of
+from callsheet.config.settings import Settings
+from callsheet.http.app import create_app
+from callsheet.http.problems import PROBLEMS, Problem
+from callsheet.jobs.draft import Outcome
+from tests.http.service import Api, Stages
+
+NOBODY = "0123456789abcdef" * 2
+FORM = {"content-type": "multipart/form-data; boundary=x"}
+
+
+def form(*parts: tuple[str, str, str], end: str = "--x--\r\n") -> bytes:
+    """A form of parts (name, more of the header, content), sent as `FORM` says."""
+    pieces = [f'--x\r\nContent-Disposition: form-data; name="{n}"{more}\r\n\r\n{text}\r\n' for n, more, text in parts]
+    return ("".join(pieces) + end).encode()
+
+
+FILE = ("file", '; filename="a.wav"', "noise")
+PIPELINE = ("pipeline", "", "sample")
+
+
+def post(client: httpx.Client, *parts: tuple[str, str, str], **headers: str) -> httpx.Response:
+    return client.post("/v1/jobs", content=form(*parts), headers={**FORM, **headers})
+
+
+def reused(client: httpx.Client) -> httpx.Response:
+    post(client, PIPELINE, FILE, **{"Idempotency-Key": "once"})
+    return post(client, PIPELINE, ("file", '; filename="a.wav"', "other"), **{"Idempotency-Key": "once"})
+
+
+def forgotten(client: httpx.Client, job: str) -> httpx.Response:
+    client.post(f"/v1/jobs/{job}/cancel")
+    client.delete(f"/v1/jobs/{job}")
+    return client.get(f"/v1/jobs/{job}")
+
+
+def missing_range(client: httpx.Client, job: str, stages: Stages) -> httpx.Response:
+    stages.complete(job, **{"a.txt": b"hello"})
+    return client.get(f"/v1/jobs/{job}/artifacts/a.txt", headers={"Range": "bytes=5-"})
+
+
+def cancelled_twice(client: httpx.Client, job: str) -> httpx.Response:
+    client.post(f"/v1/jobs/{job}/cancel")
+    return client.post(f"/v1/jobs/{job}/cancel")
+
+
+def unknown_stage(client: httpx.Client, job: str) -> httpx.Response:
+    client.post(f"/v1/jobs/{job}/cancel")
+    return client.post(f"/v1/jobs/{job}/retry", json={"from_stage": "three"})
+
+
+# What a client does on the live service, and the code of the answer.
+LIVE: dict[str, Callable[[httpx.Client, str, Stages], httpx.Response]] = {
+    "bad_request": lambda c, _j, _s: c.request("WEBSOCKET", "/v1/jobs"),
+    "invalid_json": lambda c, j, _s: c.post(f"/v1/jobs/{j}/retry", content=b'{"params": NaN}'),
+    "invalid_multipart": lambda c, _j, _s: c.post("/v1/jobs", content=b"--y\r\n", headers=FORM),
+    "invalid_parameter": lambda c, j, _s: c.get(f"/v1/jobs/{j}/events?after=x"),
+    "invalid_cursor": lambda c, _j, _s: c.get("/v1/jobs?cursor=nonsense"),
+    "forbidden_origin": lambda c, j, _s: c.post(f"/v1/jobs/{j}/cancel", headers={"Origin": "http://evil.example"}),
+    "not_found": lambda c, _j, _s: c.get("/v1/nothing"),
+    "method_not_allowed": lambda c, j, _s: c.put(f"/v1/jobs/{j}"),
+    "body_too_large": lambda c, j, _s: c.post(f"/v1/jobs/{j}/retry", content=b" " * 70_000),
+    "unsupported_media_type": lambda c, _j, _s: c.post("/v1/jobs", content=b"a=b"),
+    "range_not_satisfiable": missing_range,
+    "upgrade_required": lambda c, j, _s: c.get(f"/v1/jobs/{j}/ws"),
+    "missing_part": lambda c, _j, _s: post(c, FILE),
+    "unexpected_part": lambda c, _j, _s: post(c, PIPELINE, FILE, ("extra", "", "1")),
+    "duplicate_part": lambda c, _j, _s: post(c, PIPELINE, FILE, FILE),
+    "empty_file": lambda c, _j, _s: post(c, PIPELINE, ("file", '; filename="a.wav"', "")),
+    "unknown_pipeline": lambda c, _j, _s: post(c, FILE, ("pipeline", "", "nothing")),
+    "invalid_params": lambda c, _j, _s: post(c, PIPELINE, ("params", "", '{"level": 10}'), FILE),
+    "invalid_field": lambda c, j, _s: c.post(f"/v1/jobs/{j}/cancel", json={"why": "because"}),
+    "callback_unsupported": lambda c, _j, _s: post(c, PIPELINE, FILE, ("callback_url", "", "https://a.example")),
+    "source_unsupported": lambda c, _j, _s: c.post("/v1/jobs", json={"source_url": "https://a.example/x.mp4"}),
+    "idempotency_key_reused": lambda c, _j, _s: reused(c),
+    "job_ended": lambda c, j, _s: cancelled_twice(c, j),
+    "job_active": lambda c, j, _s: c.post(f"/v1/jobs/{j}/retry"),
+    "job_expired": lambda c, j, _s: forgotten(c, j),
+    "precondition_failed": lambda c, j, _s: c.post(f"/v1/jobs/{j}/cancel", headers={"If-Match": '"999"'}),
+    "unknown_stage": lambda c, j, _s: unknown_stage(c, j),
+}
+
+
+@pytest.mark.parametrize("code", LIVE)
+def test_a_client_is_refused_with(code: str, client: httpx.Client, job: str, stages: Stages) -> None:
+    check(LIVE[code](client, job, stages), code)
+
+
+def check(answer: httpx.Response, code: str) -> None:
+    status, title = PROBLEMS[code]
+    problem = answer.json()
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert (problem["code"], problem["status"], problem["title"]) == (code, status, title)
+    assert problem["type"] == f"urn:callsheet:problem:{code}"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    if status == 405:
+        assert answer.headers["allow"]
+    if status == 503 and code != "corrupt_record":
+        assert answer.headers["retry-after"] == "2"
+
+
+# What goes wrong inside: a test makes it so, in an application of its own.
+async def ask_inside(settings: Settings, method: str, path: str, **more: Any) -> httpx.Response:
+    transport = httpx.ASGITransport(app=create_app(settings))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        return await client.request(method, path, **more)
+
+
+@pytest.fixture
+def inside(settings: Settings) -> Settings:
+    return settings.model_copy(update={"pipelines": ("tests.http.sample:pipeline",), "reply_timeout": 0.2})
+
+
+async def submit_inside(settings: Settings) -> httpx.Response:
+    return await ask_inside(settings, "POST", "/v1/jobs", content=form(PIPELINE, FILE), headers=FORM)
+
+
+async def timed_out(settings: Settings, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    async def stalled() -> AsyncIterator[bytes]:
+        yield form(PIPELINE, end="")
+        await asyncio.Event().wait()
+
+    hurried = settings.model_copy(update={"body_patience_seconds": 0.1})
+    return await ask_inside(hurried, "POST", "/v1/jobs", content=stalled(), headers=FORM)
+
+
+async def too_large(settings: Settings, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    return await submit_inside(settings.model_copy(update={"max_upload_bytes": 4}))
+
+
+async def no_room(settings: Settings, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    return await submit_inside(settings.model_copy(update={"min_free_bytes": 2**60}))
+
+
+async def bug(settings: Settings, patch: pytest.MonkeyPatch) -> httpx.Response:
+    patch.setattr(Jobs, "job", None)
+    return await ask_inside(settings, "GET", f"/v1/jobs/{NOBODY}")
+
+
+async def rejected(settings: Settings, patch: pytest.MonkeyPatch) -> httpx.Response:
+    async def refuse(*_: object) -> Outcome:
+        return Outcome(ok=False, code="message_rejected", status="unknown", seq=0, detail="AssertionError in decide")
+
+    patch.setattr(Jobs, "ask", refuse)
+    return await submit_inside(settings)
+
+
+async def away(settings: Settings, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    return await submit_inside(settings.model_copy(update={"redis_url": "unix:///nowhere.sock"}))
+
+
+async def full(settings: Settings, patch: pytest.MonkeyPatch) -> httpx.Response:
+    patch.setattr(client_module, "MAX_MAILBOX", 0)
+    answer = await submit_inside(settings)
+    assert not [p for p in (settings.data / "store").rglob("*") if p.is_file()], "a file was left behind"
+    return answer
+
+
+async def corrupt(settings: Settings, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    with redis.Redis.from_url(settings.journal) as journal:
+        journal.hset(PartitionKeys(partition_of(NOBODY, 16)).snapshot(NOBODY), "status", '"running"')
+    return await ask_inside(settings, "GET", f"/v1/jobs/{NOBODY}")
+
+
+async def unready(settings: Settings, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    return await ask_inside(settings, "GET", "/readyz")
+
+
+INSIDE = {
+    "body_timeout": timed_out,
+    "upload_too_large": too_large,
+    "storage_full": no_room,
+    "internal": bug,
+    "message_rejected": rejected,
+    "unavailable": away,
+    "mailbox_full": full,
+    "corrupt_record": corrupt,
+    "not_ready": unready,
+}
+
+
+@pytest.mark.parametrize("code", INSIDE)
+def test_trouble_inside_is_told_as(code: str, inside: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = asyncio.run(INSIDE[code](inside, monkeypatch))
+    check(answer, code)
+    assert not {"Traceback", "AssertionError", "redis", "nowhere", str(inside.data)} & set(answer.text.split())
+    assert "nowhere" not in answer.text
+
+
+def test_every_problem_of_the_table_was_produced_above() -> None:
+    assert set(PROBLEMS) == set(LIVE) | set(INSIDE)
+
+
+def test_a_server_error_says_nothing_about_its_cause() -> None:
+    assert b"secret" not in Problem("internal", "secret").body()
+
+
+def test_an_unwritten_job_is_shown_as_it_was_submitted(inside: Settings) -> None:
+    """No host runs here: the owner does not answer, and the client is told where to look."""
+    answer = asyncio.run(submit_inside(inside))
+    job = answer.json()
+    assert (answer.status_code, job["status"], job["seq"], answer.headers["etag"]) == (202, "queued", 0, '"0"')
+    again = asyncio.run(ask_inside(inside, "GET", answer.headers["location"]))
+    assert (again.status_code, again.json()["id"], again.json()["input"]) == (200, job["id"], job["input"])
+    cancel = asyncio.run(ask_inside(inside, "POST", f"{answer.headers['location']}/cancel"))
+    assert (cancel.status_code, cancel.headers["location"]) == (202, answer.headers["location"])
+    events = asyncio.run(ask_inside(inside, "GET", f"{answer.headers['location']}/events"))
+    assert events.json() == {"events": [], "next_after": 0}
+
+
+def test_the_live_log_has_no_traceback(api: Api) -> None:
+    assert "Traceback" not in Path(api.log).read_text()
