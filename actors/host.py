@@ -36,7 +36,6 @@ FIRE_COUNT = 200
 CARE_SECONDS = 0.5
 SWEEP_SECONDS = 60.0
 ORPHAN_SECONDS = 3600.0
-DRAIN_SECONDS = 5.0
 
 
 def wall_clock() -> int:
@@ -87,8 +86,7 @@ class Host:
         self._stopping.set()
         for thread in self._threads:
             thread.join(READ_BLOCK_MS / 1000 + 5)
-        for owned in list(self.owned.values()):
-            self._hand_over(owned)
+        self._hand_over(list(self.owned.values()))
         try:
             self.leases.leave()
         except (redis.RedisError, OSError):
@@ -129,8 +127,7 @@ class Host:
         for number in range(len(self.leases.keys)):
             if len(self.owned) < share and number not in self.owned:
                 self._take(number)
-        for owned in list(self.owned.values())[share:]:
-            self._hand_over(owned)
+        self._hand_over(list(self.owned.values())[share:])
 
     def _read(self) -> None:
         owned_now = list(self.owned.values())  # in one step: another thread changes it
@@ -169,14 +166,22 @@ class Host:
 
     def _sweep(self) -> None:
         """Remove files that belong to no job: an upload whose submission never reached a mailbox."""
-        self._store.sweep(ORPHAN_SECONDS)
-        for job in self._store.orphans(ORPHAN_SECONDS):
-            number = partition_of(job, len(self.leases.keys)) if self.leases.keys else -1
-            if number in self.owned:
-                keys = self.leases.keys[number]
-                if not self._redis.exists(keys.snapshot(job), keys.receipt(job)):
+        try:
+            self._store.sweep(ORPHAN_SECONDS)
+            for job in self._store.orphans(ORPHAN_SECONDS):
+                if self._is_nobodys(job):
                     log.info("files without a job removed", job=job)
                     self._store.remove_job(job)
+        except OSError as error:  # trouble with the store is none with the journal
+            log.warning("files not swept", why=str(error))
+
+    def _is_nobodys(self, job: str) -> bool:
+        """Whether a job of this host's partitions neither exists nor is about to."""
+        number = partition_of(job, len(self.leases.keys)) if self.leases.keys else -1
+        if number not in self.owned:
+            return False
+        keys = self.leases.keys[number]
+        return not self._redis.exists(keys.snapshot(job), keys.receipt(job))
 
     # -- partitions
 
@@ -197,13 +202,21 @@ class Host:
         self.owned[number] = owned
         log.info("partition taken", partition=number, epoch=epoch)
 
-    def _hand_over(self, owned: Ownership) -> None:
-        """Read no more, finish what is in hand, then release."""
-        owned.draining = True
-        deadline = time.monotonic() + DRAIN_SECONDS
-        while owned.in_flight and not owned.lost and time.monotonic() < deadline:
-            with self._room:
-                self._room.wait(0.05)
+    def _hand_over(self, going: list[Ownership]) -> None:
+        """Read no more of these, finish what is in hand, then release them. The leases of the others must not run out
+        meanwhile; what is not finished in time stays in the mailbox.
+        """
+        for owned in going:
+            owned.draining = True
+        with self._room:
+            self._room.wait_for(
+                lambda: not any(owned.in_flight and not owned.lost for owned in going),
+                timeout=self._settings.lease_seconds / 2,
+            )
+        for owned in going:
+            self._release(owned)
+
+    def _release(self, owned: Ownership) -> None:
         self.owned.pop(owned.number, None)
         if not owned.end():
             return

@@ -58,6 +58,7 @@ class Ownership:
         self._perform = perform
         self._on_handled = on_handled
         self._seats: dict[str, _Seat] = {}
+        self._in_flight = 0
         self._lock = threading.Lock()
         self._lost = False
 
@@ -69,8 +70,7 @@ class Ownership:
     @property
     def in_flight(self) -> int:
         """Messages handed over and not yet handled."""
-        with self._lock:
-            return sum(seat.pending for seat in self._seats.values())
+        return self._in_flight
 
     @property
     def actors(self) -> int:
@@ -111,6 +111,7 @@ class Ownership:
             if not self._lost:  # else it stays in the mailbox, for the next owner
                 seat = self._seats.get(job) or self._seat(job)
                 seat.pending += 1
+                self._in_flight += 1
                 seat.ref.tell(delivery)
                 return
         self._on_handled()
@@ -120,6 +121,7 @@ class Ownership:
         with self._lock:
             seat = self._seats[job]
             seat.pending -= 1
+            self._in_flight -= 1
             seat.busy_at = time.monotonic()
             if seat.pending == 0 and (resting or self._lost):
                 self._retire(job)
