@@ -16,7 +16,7 @@ from typing import Any
 import redis
 from hiredis import pack_command
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 from redis.retry import Retry
 
 MAX_BATCH = 256
@@ -106,7 +106,7 @@ class Committer:
     def _send(self, connection: Any, batch: list[_Pending]) -> None:
         try:
             results = self._execute(connection, batch)
-        except (RedisError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, it is told to those who wait, or they wait forever
             connection.disconnect()
             results = [error] * len(batch)
         for pending, result in zip(batch, results, strict=True):

@@ -10,6 +10,7 @@ import redis
 from msgspec.structs import replace
 
 from callsheet.actors.committer import Committer, JournalDownError
+from callsheet.actors.errors import CorruptRecord, MailboxFull
 from callsheet.actors.keys import PartitionKeys, feed_channel
 from callsheet.actors.snapshot import changed_fields, decode_job
 from callsheet.jobs.draft import Decision, Outcome
@@ -30,6 +31,7 @@ from callsheet.jobs.events import JobSubmitted, encode_event
 from callsheet.jobs.job import Job
 from callsheet.jobs.messages import Cancel, Fired, Forget, Message, Retry, Submit, encode_message
 
+MAX_DEAD_BYTES = 16_384  # of a message that is set aside: its beginning tells what it was
 _encode = msgspec.json.Encoder().encode
 
 
@@ -75,8 +77,8 @@ class Journal:
     def commit(self, old: Job | None, delivery: Delivery, decision: Decision, now: int) -> list[OutboxItem] | None:
         """Make a decision true. Returns the effects to perform; None if the message was applied or overtaken before.
 
-        Raises LostOwnershipError (nothing was written), or JournalDownError (whether it was is not known: whoever
-        owns the partition next finds out by reading).
+        Raises LostOwnershipError or CorruptRecord (nothing was written), or JournalDownError (whether it was is not
+        known: whoever owns the partition next finds out by reading).
         """
         outbox = _outbox(delivery.job, decision)
         answer = self._committer.run(
@@ -84,12 +86,14 @@ class Journal:
         )
         if answer in (b"FENCED", b"CONFLICT"):
             raise LostOwnershipError(answer.decode())
+        if answer == b"CORRUPT":
+            raise CorruptRecord("the log does not end where the snapshot stands")
         return outbox if answer == b"OK" else None
 
     def set_aside(self, delivery_entry: bytes, fields: dict[bytes, bytes], why: str) -> None:
         """Move a message that cannot be applied to the dead letters. Raises like commit."""
         outcome = Outcome(ok=False, code="message_rejected", status="unknown", seq=0, detail=why)
-        job, mid, body = (fields.get(name, b"") for name in (b"job", b"mid", b"body"))
+        job, mid, body = (fields.get(name, b"")[:MAX_DEAD_BYTES] for name in (b"job", b"mid", b"body"))
         args = [self.epoch, delivery_entry, job, mid, body, why, fields.get(b"reply", b""), _encode(outcome)]
         answer = self._committer.run("dead", [self.keys.epoch, self.keys.mailbox, self.keys.dead], args)
         if answer == b"FENCED":
@@ -101,9 +105,10 @@ class Journal:
         self._committer.run("performed", [self.keys.outbox, self.keys.dispatched], [item.id, kept])
 
     def post(self, job: str, message: Message, bound: int) -> None:
-        """Send a message to a job of this partition."""
+        """Send a message to a job of this partition. Raises MailboxFull."""
         args = [bound, job, secrets.token_hex(12), encode_message(message), "", ""]
-        self._committer.run("send", [self.keys.mailbox, self.keys.receipt(job)], args)
+        if self._committer.run("send", [self.keys.mailbox, self.keys.receipt(job)], args) == b"FULL":
+            raise MailboxFull
 
     def _keys(self, delivery: Delivery, old: Job | None) -> list[str]:
         k, job = self.keys, delivery.job

@@ -8,10 +8,16 @@
 --      timers to set ('job|timer', token, delay in ms)…, timers to clear…, outbox (id, effect)…, dispatches to withdraw…
 -- Returns OK | FENCED (not the owner any more) | CONFLICT (the job is elsewhere) | DUPLICATE (entry applied before)
 --       | REPEAT (command applied before, answered again) | REARMED (the timer was set again since it fired)
+--       | CORRUPT (the log does not end where the snapshot stands)
 local epoch, entry, seq, job = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if redis.call('GET', KEYS[1]) ~= epoch then return 'FENCED' end
 if #redis.call('XRANGE', KEYS[2], entry, entry) == 0 then return 'DUPLICATE' end
 if (redis.call('HGET', KEYS[4], 'seq') or '0') ~= seq then return 'CONFLICT' end
+
+if ARGV[14] ~= '0' then  -- a script that fails halfway is not undone: what may fail is asked before anything is written
+  local top = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
+  if (top and top[1] or '0-0') ~= seq .. '-0' then return 'CORRUPT' end
+end
 
 local function answer(outcome)
   if ARGV[7] ~= '' then redis.call('PUBLISH', ARGV[7], ARGV[5] .. ' ' .. outcome) end
