@@ -118,7 +118,7 @@ class Host:
         """Renew what is owned, drop what is lost, then take or hand over until the share is fair."""
         if not self.leases.keys:
             self.leases.fix_partitions()
-        share = self.leases.fair_share()
+        share, before = self.leases.fair_share(), set(self.owned)
         for owned in list(self.owned.values()):
             if owned.lost:
                 del self.owned[owned.number]
@@ -128,6 +128,8 @@ class Host:
             if len(self.owned) < share and number not in self.owned:
                 self._take(number)
         self._hand_over(list(self.owned.values())[share:])
+        if before != set(self.owned):
+            log.info("partitions owned", count=len(self.owned), of=len(self.leases.keys))
 
     def _read(self) -> None:
         owned_now = list(self.owned.values())  # in one step: another thread changes it
@@ -200,7 +202,7 @@ class Host:
             on_handled=self._handled,
         )
         self.owned[number] = owned
-        log.info("partition taken", partition=number, epoch=epoch)
+        log.debug("partition taken", partition=number, epoch=epoch)
 
     def _hand_over(self, going: list[Ownership]) -> None:
         """Read no more of these, finish what is in hand, then release them. The leases of the others must not run out
@@ -220,7 +222,7 @@ class Host:
         self.owned.pop(owned.number, None)
         if not owned.end():
             return
-        log.info("partition handed over", partition=owned.number)
+        log.debug("partition handed over", partition=owned.number)
         try:
             self.leases.release(owned.number, owned.journal.epoch)
         except JournalDownError:

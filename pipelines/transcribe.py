@@ -220,7 +220,7 @@ def _result(transcript: Transcript) -> dict[str, Any]:
 
 _TWICE = RetryPolicy(tries=2)  # what can pass on a second try is a crash or a full disk; media errors are final
 
-PIPELINE = Pipeline(
+pipeline = Pipeline(
     name="transcribe",
     params=TranscribeParams,
     description="Speech in an audio or video file to a transcript, subtitles and documents.",
