@@ -125,7 +125,7 @@ class Supervisor:
             start_new_session=True,
             pass_fds=role.keeps,
         )
-        log.debug("started", name=role.name, pid=running.process.pid)
+        log.info("started", name=role.name, pid=running.process.pid)
 
     def _mourn(self, running: _Running, status: int) -> None:
         now = time.monotonic()
@@ -159,7 +159,7 @@ class Supervisor:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-            log.debug("stopped", name=role.name, code=process.returncode)
+            log.info("stopped", name=role.name, code=process.returncode)
 
     def _may_go_on(self, role: Role, begun: float, end: float) -> bool:
         """Whether it has time left. Who hurries gives a moment only."""

@@ -12,7 +12,7 @@ from callsheet.supervisor import Role
 from callsheet.up import run_up
 
 STUBBORN = "trap '' TERM; touch {0}/trapped; sleep 600 & while :; do wait; done"
-MORTAL = "test -e {0}/died && exec sleep 600; sleep 0.2; touch {0}/died; exit 7"
+MORTAL = "test -e {0}/died && exec sleep 600; sleep 601 & sleep 0.2; touch {0}/died; exit 7"
 
 
 def healthy(_: Settings) -> Sequence[Role]:
@@ -36,7 +36,7 @@ def _stubborn(settings: Settings, grace: float) -> Role:
 
 
 def mortal(settings: Settings) -> Sequence[Role]:
-    """A role that dies once, a moment after it started."""
+    """A role that dies once, a moment after it started, and leaves a child behind."""
     return [Role("mortal", ("sh", "-c", MORTAL.format(settings.data)), 1)]
 
 
@@ -51,7 +51,7 @@ SCENARIOS: dict[str, Callable[[Settings], Sequence[Role]]] = {
 
 if __name__ == "__main__":
     try:
-        settings = load_settings(log_format="console", log_level="debug")
+        settings = load_settings(log_format="console")
         configure_logging(settings, "up")
         sys.exit(run_up(settings, SCENARIOS[sys.argv[1]]))
     except SettingsError as error:
