@@ -27,6 +27,7 @@ from callsheet.media.limits import current
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 Progress = Callable[[float], None]
+EXIT_BY_SIGNAL = 255  # ffmpeg catches SIGXCPU (as SIGTERM and SIGINT, which nobody here sends) and ends with this
 TAIL_LINES = 60
 TAIL_WIDTH = 400
 
@@ -166,7 +167,7 @@ def _follow(stream: IO[str], duration: float, progress: Progress | None) -> None
 
 
 def _failed(code: int, said: str) -> MediaError:
-    if code == -signal.SIGXCPU:
+    if code in (-signal.SIGXCPU, EXIT_BY_SIGNAL):
         message = "Converting the file needed more processor time than is allowed."
     elif code < 0:
         message = f"The converter was stopped by signal {-code}."

@@ -27,8 +27,8 @@ def main(arguments: list[str]) -> None:
         sys.exit(ORPHANED)
     kinds = (resource.RLIMIT_AS, resource.RLIMIT_FSIZE, resource.RLIMIT_CPU)
     for kind, limit in zip(kinds, limits, strict=True):
-        if limit:
-            resource.setrlimit(kind, (limit, limit))
+        if limit:  # between soft and hard lies the time in which a program may answer SIGXCPU before SIGKILL
+            resource.setrlimit(kind, (limit, limit + 5 if kind == resource.RLIMIT_CPU else limit))
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and exec would hand that on
         signal.signal(ignored, signal.SIG_DFL)
     os.execv(arguments[4], arguments[4:])  # noqa: S606  (a list, no shell; that is what this file is for)

@@ -35,6 +35,9 @@ class RecordingContext:
         found: dict[str, Any] = self.published[stage]
         return found
 
+    def instances(self, stage: str) -> tuple[str, ...]:
+        return (stage,)
+
     def progress(self, fraction: float, message: str = "") -> None:
         self.fractions.append(fraction)
 

@@ -199,7 +199,7 @@ def test_forty_streams_are_too_many(make: Make, name: str) -> None:
 
 
 def test_a_picture_of_16000_by_16000_is_too_large(make: Make) -> None:
-    huge = ("-f", "lavfi", "-i", "color=size=16000x16000:rate=1,format=gray")
+    huge = ("-f", "lavfi", "-i", "color=size=16000x16000:rate=1")
     assert code_of(make("v.mkv", *huge, *TONE, "-c:v", "mjpeg", "-frames:v", "1", "-t", "2")) == "media_too_large"
 
 
@@ -224,7 +224,12 @@ def test_a_damaged_file_gives_facts_or_a_named_reason(whole: Path, damage: list[
         content[at : at + len(noise)] = noise
     damaged = whole.with_name("damaged")
     damaged.write_bytes(content)
+    assert outcome(damaged) in KNOWN_CODES | {"taken"}
+
+
+def outcome(path: Path) -> str:
     try:
-        assert isinstance(probe(damaged), MediaFacts)
+        probe(path)
     except MediaError as error:
-        assert error.code in KNOWN_CODES
+        return error.code
+    return "taken"
