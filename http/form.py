@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import falcon
 import falcon.asgi
 from falcon.asgi.multipart import BodyPart
+from falcon.asgi.reader import BufferedReader
 from falcon.media import MultipartFormHandler
 from falcon.media.multipart import MultipartParseError, MultipartParseOptions
 
@@ -17,6 +18,7 @@ from callsheet.http.problems import Problem
 MAX_PARTS = 16
 MAX_NOTHING = 256 * 1024  # bytes outside of any part: preamble, headers, epilogue
 MAX_FILENAME = 255
+PIECE = 256  # bytes after which a part is looked at; what comes in larger pieces stays so
 _MEDIA_TYPE = re.compile(r"[a-z0-9][\w.+-]{0,60}/[a-z0-9][\w.+-]{0,60}\Z", re.ASCII | re.IGNORECASE)
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # control, direction overrides, surrogates …
 
@@ -73,7 +75,8 @@ async def parts(req: falcon.asgi.Request) -> AsyncIterator[Part]:
     """The parts of the request's form. What is not read of a part is skipped. Raises Problem."""
     meter = _Meter(req.stream)
     try:
-        form = await _handler().deserialize_async(meter, req.content_type, req.content_length)  # type: ignore[arg-type]
+        body = BufferedReader(meter, PIECE)
+        form = await _handler().deserialize_async(body, req.content_type, req.content_length)
         async for part in form:
             meter.useful()
             yield Part(part, meter)

@@ -8,7 +8,6 @@ import falcon.asgi
 
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import MailboxFull
-from callsheet.actors.failpoints import failpoint
 from callsheet.actors.pipelines import Pipelines
 from callsheet.actors.store import ArtifactStore
 from callsheet.config.settings import Settings
@@ -45,7 +44,6 @@ class Submitting:
                 return known
             if not await intake.keep(job):
                 raise Problem("idempotency_key_reused")
-            failpoint("api.stored")
             return await self._enter(submission, removable=key is None)
         finally:
             await intake.discard()
@@ -73,7 +71,6 @@ class Submitting:
             if removable:
                 await unbroken(self._store.remove_job, submission.job)
             raise
-        failpoint("api.appended")
         return await self._jobs.job(submission.job) or as_submitted(submission)
 
 

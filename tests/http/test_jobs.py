@@ -17,7 +17,12 @@ def test_a_submission_is_answered_with_the_job_it_made(api: Api, client: httpx.C
         "id", "pipeline", "params", "status", "attempt", "seq", "progress", "stages", "input", "result", "artifacts",
         "error", "allowed_actions", "created_at", "updated_at", "expires_at",
     }  # fmt: skip
-    assert (job["pipeline"], job["params"], job["status"], job["attempt"]) == ("sample", {"level": 5, "tags": []}, "queued", 1)
+    assert (job["pipeline"], job["params"], job["status"], job["attempt"]) == (
+        "sample",
+        {"level": 5, "tags": []},
+        "queued",
+        1,
+    )
     digest = hashlib.sha256(b"noise").hexdigest()
     assert job["input"] == {
         "filename": "talk.wav", "bytes": 5, "sha256": digest, "media_type": "audio/wav", "duration": None,
@@ -73,9 +78,7 @@ def test_a_cancel_that_a_running_stage_must_die_of_is_under_way(job: str, client
         assert (answer.status_code, answer.json()["status"]) == (202, "cancelling")
 
 
-def test_a_retry_opens_the_next_attempt_with_checked_parameters(
-    job: str, client: httpx.Client, stages: Stages
-) -> None:
+def test_a_retry_opens_the_next_attempt_with_checked_parameters(job: str, client: httpx.Client, stages: Stages) -> None:
     stages.succeed(job, "one", stages.start(job, "one"))
     stages.fail(job, "two", stages.start(job, "two"))
     failed = client.get(f"/v1/jobs/{job}").json()

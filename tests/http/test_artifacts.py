@@ -1,0 +1,117 @@
+"""Artifacts: whole, in ranges, on condition, and harmless in a browser."""
+
+from __future__ import annotations
+
+import hashlib
+
+import httpx
+import pytest
+
+from tests.http.service import Api, Stages
+
+TEXT = bytes(range(256)) * 1000
+DIGEST = hashlib.sha256(TEXT).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def done(api: Api, stages: Stages) -> str:
+    """Where the artifacts of a completed job are."""
+    job = str(api.submit().json()["id"])
+    stages.complete(job, **{"long.txt": TEXT, "page.html": b"<script>", "grüße (1)'.json": b"{}"})
+    return f"{api.url}/v1/jobs/{job}/artifacts"
+
+
+def get(done: str, **headers: str) -> httpx.Response:
+    return httpx.get(f"{done}/long.txt", headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def test_the_list_has_each_with_its_digest_and_address(done: str) -> None:
+    listed = httpx.get(done).json()["artifacts"]
+    assert [(a["name"], a["bytes"]) for a in listed] == [
+        ("long.txt", len(TEXT)),
+        ("page.html", 8),
+        ("grüße (1)'.json", 2),
+    ]
+    assert listed[0]["sha256"] == DIGEST
+    for artifact in listed:
+        assert httpx.get(f"{done.partition('/v1')[0]}{artifact['url']}").status_code == 200
+
+
+def test_the_whole_file_comes_with_the_headers_that_make_it_harmless(done: str) -> None:
+    answer = get(done)
+    assert (answer.status_code, answer.content) == (200, TEXT)
+    wanted = {
+        "content-type": "text/plain; charset=utf-8",
+        "content-length": str(len(TEXT)),
+        "etag": f'"{DIGEST}"',
+        "accept-ranges": "bytes",
+        "content-disposition": "attachment; filename*=UTF-8''long.txt",
+        "x-content-type-options": "nosniff",
+        "content-security-policy": "sandbox; default-src 'none'",
+    }
+    assert {name: answer.headers.get(name) for name in wanted} == wanted
+
+
+def test_a_page_is_bytes_to_a_browser_and_a_name_is_encoded(done: str) -> None:
+    assert httpx.get(f"{done}/page.html").headers["content-type"] == "application/octet-stream"
+    odd = httpx.get(f"{done}/grüße (1)'.json").headers["content-disposition"]
+    assert odd == "attachment; filename*=UTF-8''gr%C3%BC%C3%9Fe%20%281%29%27.json"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "first", "last"),
+    [("0-0", 0, 0), ("0-99", 0, 99), ("255000-", 255000, 255999), ("-10", 255990, 255999), ("-999999", 0, 255999),
+     ("100-999999", 100, 255999), ("255999-255999", 255999, 255999)],
+)  # fmt: skip
+def test_a_range_is_exactly_those_bytes(done: str, wanted: str, first: int, last: int) -> None:
+    answer = get(done, Range=f"bytes={wanted}")
+    assert (answer.status_code, answer.content) == (206, TEXT[first : last + 1])
+    assert answer.headers["content-range"] == f"bytes {first}-{last}/{len(TEXT)}"
+    assert answer.headers["content-length"] == str(last - first + 1)
+
+
+@pytest.mark.parametrize("wanted", ["256000-", "-0", "300000-300001"])
+def test_a_range_that_is_not_there_is_416_with_the_size(done: str, wanted: str) -> None:
+    answer = get(done, Range=f"bytes={wanted}")
+    assert (answer.status_code, answer.headers["content-range"]) == (416, f"bytes */{len(TEXT)}")
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("ignored", ["bytes=0-1,5-6", "items=0-1", "bytes=5-2", "bytes=x", "bytes=-", "bytes", ""])
+def test_several_ranges_and_malformed_ones_get_the_whole(done: str, ignored: str) -> None:
+    answer = get(done, Range=ignored)
+    assert (answer.status_code, answer.content) == (200, TEXT)
+
+
+def test_a_range_holds_only_for_the_version_it_was_begun_with(done: str) -> None:
+    assert get(done, Range="bytes=0-9", If_Range=f'"{DIGEST}"').status_code == 206
+    for other in ('"other"', f'W/"{DIGEST}"', "Wed, 21 Oct 2015 07:28:00 GMT"):
+        assert get(done, Range="bytes=0-9", If_Range=other).status_code == 200
+
+
+def test_a_version_that_the_client_has_is_not_sent_again(done: str) -> None:
+    for known in (f'"{DIGEST}"', f'W/"{DIGEST}"', f'"x", "{DIGEST}"', "*"):
+        answer = get(done, If_None_Match=known, Range="bytes=0-1")
+        assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", f'"{DIGEST}"')
+    assert get(done, If_None_Match='"other"').status_code == 200
+    assert get(done, If_Match='"other"').status_code == 412
+    assert get(done, If_Match=f'"{DIGEST}"').status_code == 200
+
+
+def test_head_has_the_headers_and_no_body(done: str) -> None:
+    answer = httpx.head(f"{done}/long.txt", headers={"Range": "bytes=0-1"})
+    assert (answer.status_code, answer.content, answer.headers["content-length"]) == (200, b"", str(len(TEXT)))
+
+
+@pytest.mark.parametrize(
+    "name", ["other.txt", "%2e%2e", "..%2f..%2finput%2fsource", "%2fetc%2fpasswd", "long.txt%00", "source"]
+)
+def test_a_name_is_looked_up_and_never_a_path(done: str, name: str) -> None:
+    assert httpx.get(f"{done}/{name}").status_code == 404
+
+
+def test_a_connection_serves_one_range_after_the_other(done: str) -> None:
+    with httpx.Client() as client:
+        for first in range(0, len(TEXT), 50_000):
+            answer = client.get(f"{done}/long.txt", headers={"Range": f"bytes={first}-{first + 9}"})
+            assert answer.content == TEXT[first : first + 10]

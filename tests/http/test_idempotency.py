@@ -1,0 +1,103 @@
+"""One key, one job: repeated, at the same time, and after a crash between any two steps (I6, I7, I8)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from tests.http.service import Api, Stages, eventually, submit
+
+
+def jobs_of(api: Api) -> set[str]:
+    """Every job of the store."""
+    return {name.split("/")[1] for name in api.files() if name.startswith("jobs/")}
+
+
+def test_the_same_key_and_body_are_the_same_job(api: Api, client: httpx.Client) -> None:
+    key = secrets.token_hex(8)
+    first, second = api.submit(key=key), api.submit(key=f'"{key}"')
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert first.json()["id"] == second.json()["id"]
+    events = client.get(f"{first.headers['location']}/events").json()["events"]
+    assert [e["type"] for e in events] == ["JobSubmitted", "StageDispatched"]
+
+
+def test_the_same_key_with_anything_else_is_refused_and_changes_nothing(api: Api, stages: Stages) -> None:
+    key = secrets.token_hex(8)
+    job = api.submit(key=key).json()
+    before = api.files()
+    for other in (
+        api.submit(b"other", key=key), api.submit(key=key, name="b.wav"), api.submit(key=key, params='{"level": 4}')
+    ):  # fmt: skip
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    assert api.files() == before
+    assert httpx.get(f"{api.url}/v1/jobs/{job['id']}").json() == job
+
+
+def test_a_key_outlives_the_end_of_its_job_and_does_not_bring_it_back(api: Api, client: httpx.Client) -> None:
+    key = secrets.token_hex(8)
+    where = api.submit(key=key).headers["location"]
+    client.post(f"{where}/cancel")
+    assert api.submit(key=key).json()["status"] == "cancelled"
+    client.delete(where)
+    again = api.submit(key=key)
+    assert (again.status_code, again.json()["code"]) == (410, "job_expired")
+    eventually(lambda: where.rpartition("/")[2] not in jobs_of(api))
+
+
+def test_twenty_at_the_same_time_are_one_job(api: Api, client: httpx.Client) -> None:
+    key, before = secrets.token_hex(8), jobs_of(api)
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: submit(api.url, key=key), range(20)))
+    assert {a.status_code for a in answers} == {202}
+    (job,) = {a.json()["id"] for a in answers}
+    assert jobs_of(api) - before == {job}
+    events = client.get(f"/v1/jobs/{job}/events").json()["events"]
+    assert [e["type"] for e in events].count("JobSubmitted") == 1
+
+
+def test_of_different_bodies_at_the_same_time_one_wins_and_keeps_its_own_file(api: Api) -> None:
+    key = secrets.token_hex(8)
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda n: submit(api.url, b"x" * (n + 1), key=key), range(20)))
+    won = [a.json() for a in answers if a.status_code == 202]
+    lost = [a.json()["code"] for a in answers if a.status_code == 422]
+    assert (len(won), lost) == (1, ["idempotency_key_reused"] * 19)
+    source = api.data / "store" / "jobs" / won[0]["id"] / "input" / "source"
+    assert source.stat().st_size == won[0]["input"]["bytes"]
+    assert not [name for name in api.files() if name.startswith("incoming/")]
+
+
+@pytest.mark.parametrize("point", ["api.sending", "api.sent"])
+def test_a_submission_cut_off_by_a_crash_is_one_job_when_repeated(
+    make_api: Callable[..., Api], api: Api, client: httpx.Client, point: str
+) -> None:
+    """The API dies right before, or right after, the message is in the mailbox; the client asks again elsewhere."""
+    key = secrets.token_hex(8)
+    doomed = make_api(failpoints=f"{point}=1", data=str(api.data))
+    with pytest.raises(httpx.HTTPError):
+        doomed.submit(key=key)
+    doomed.kill()
+    answer = api.submit(key=key)
+    assert answer.status_code == 202
+    job = answer.json()["id"]
+    listed = client.get("/v1/jobs?limit=10").json()["jobs"]
+    assert [j["id"] for j in listed].count(job) == 1
+    events = client.get(f"/v1/jobs/{job}/events").json()["events"]
+    assert [e["type"] for e in events].count("JobSubmitted") == 1
+    assert not [name for name in api.files() if name.startswith("incoming/")]
+
+
+def test_without_a_key_each_is_a_job_of_its_own(api: Api) -> None:
+    assert api.submit().json()["id"] != api.submit().json()["id"]
+
+
+@pytest.mark.parametrize("key", ["", "a b", "x" * 256, '"'])
+def test_a_key_that_is_none_is_refused(api: Api, key: str) -> None:
+    form = {"pipeline": "sample"}
+    answer = httpx.post(f"{api.url}/v1/jobs", data=form, files={"file": ("a", b"x")}, headers={"Idempotency-Key": key})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_parameter")

@@ -1,0 +1,250 @@
+"""Uploads: capped, refused early, never left behind, whatever the client does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from callsheet.http.form import clean_filename
+from tests.http.service import Api, Role, eventually
+from tests.http.test_problems import FILE, FORM, PIPELINE, form
+
+MIB = 1024 * 1024
+HEAD = "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n{more}\r\n"
+
+
+@pytest.fixture(scope="module")
+def shared(addresses: dict[str, str], host: Role, folder: Path) -> Iterator[Api]:
+    settings = {"api_workers": "1", "max_upload_bytes": str(MIB), "body_patience_seconds": "0.5"}
+    role = Api(folder / "small.log", **{**addresses, **settings, "data": str(folder / "small")})
+    try:
+        role.wait()
+        yield role
+    finally:
+        role.kill()
+    assert "Traceback" not in role.said()
+
+
+@pytest.fixture
+def small(shared: Api) -> Api:
+    """An API that takes 1 MiB at most and waits half a second, with an empty store."""
+    shutil.rmtree(shared.data / "store" / "jobs")
+    (shared.data / "store" / "jobs").mkdir()
+    assert shared.files() == []
+    return shared
+
+
+def dial(api: Api, more: str = "Transfer-Encoding: chunked\r\n") -> socket.socket:
+    """A connection on which the head of a submission has been sent."""
+    link = socket.create_connection(("127.0.0.1", api.port), timeout=10)
+    link.sendall(HEAD.format(more=more).encode())
+    return link
+
+
+def chunk(piece: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(piece), piece)
+
+
+def answer_of(link: socket.socket) -> tuple[int, dict[str, Any]]:
+    """Status and JSON of what comes back, until the server closes or the JSON is whole."""
+    raw = b""
+    while piece := link.recv(65536):
+        raw += piece
+        head, _, body = raw.partition(b"\r\n\r\n")
+        if body.endswith(b"}"):
+            return int(head.split(b" ")[1]), json.loads(body)
+    raise AssertionError(f"no answer, but {raw!r}")
+
+
+def test_an_endless_upload_is_cut_at_the_cap_and_leaves_nothing(small: Api) -> None:
+    with dial(small) as link:
+        link.sendall(chunk(form(PIPELINE, FILE, end="").removesuffix(b"noise\r\n")))
+        sent, most = 0, 0
+        with pytest.raises(OSError):  # noqa: PT012  the server hangs up, and that is the end of the loop
+            while sent < 256 * MIB:
+                link.sendall(chunk(b"x" * 65536))
+                sent += 65536
+                most = max(most, sum((small.data / "store" / name).stat().st_size for name in small.files()))
+        assert most <= MIB
+    assert sent < 100 * MIB, "it was read for too long"
+    assert small.files() == []
+
+
+def test_the_client_reads_why_its_endless_upload_was_cut(small: Api) -> None:
+    with dial(small) as link:
+        link.sendall(chunk(form(PIPELINE, FILE, end="")))
+        for _ in range(20):
+            link.sendall(chunk(b"x" * 65536))
+        assert answer_of(link)[1]["code"] == "upload_too_large"
+    assert small.files() == []
+
+
+def test_a_length_over_the_cap_is_refused_before_the_body(small: Api) -> None:
+    with dial(small, f"Content-Length: {3 * MIB}\r\nExpect: 100-continue\r\n") as link:
+        status, problem = answer_of(link)
+    assert (status, problem["code"]) == (413, "upload_too_large")
+
+
+@pytest.mark.parametrize(
+    ("parts", "code"),
+    [
+        ([("pipeline", "", "nothing")], "unknown_pipeline"),
+        ([PIPELINE, ("params", "", '{"level": 0}')], "invalid_params"),
+        ([("params", "", "[1]")], "invalid_params"),
+        ([("params", "", '{"a":1,"a":2}')], "invalid_json"),
+        ([PIPELINE, ("callback_url", "", "http://a.example")], "callback_unsupported"),
+    ],
+)
+def test_a_mistake_in_front_of_the_file_is_refused_before_the_file(
+    small: Api, parts: list[tuple[str, str, str]], code: str
+) -> None:
+    with dial(small) as link:
+        link.sendall(chunk(form(*parts, FILE, end="")))
+        link.sendall(chunk(b"x" * 1000) * 2)  # and the rest of the file never comes
+        begun = time.monotonic()
+        assert answer_of(link)[1]["code"] == code
+    assert time.monotonic() - begun < 0.4, "it waited for the file"
+    assert small.files() == []
+
+
+def test_a_mistake_behind_the_file_drops_the_file(small: Api) -> None:
+    body = form(FILE, ("pipeline", "", "nothing"))
+    assert httpx.post(f"{small.url}/v1/jobs", content=body, headers=FORM).json()["code"] == "unknown_pipeline"
+    assert small.files() == []
+
+
+def test_the_parts_may_come_in_any_order(small: Api) -> None:
+    body = form(FILE, ("params", "", '{"level": 2}'), PIPELINE)
+    answer = httpx.post(f"{small.url}/v1/jobs", content=body, headers=FORM)
+    assert (answer.status_code, answer.json()["params"]) == (202, {"level": 2, "tags": []})
+
+
+def test_where_a_parameter_is_wrong_is_told_as_a_pointer(small: Api) -> None:
+    answer = small.submit(params='{"tags": ["a", 5]}')
+    assert answer.json()["detail"] == "Expected `str`, got `int`: /tags/1"
+    assert small.submit(params='{"lvl": 5}').json()["detail"] == "there is no such parameter: /lvl"
+
+
+def test_a_client_that_breaks_off_in_mid_upload_leaves_nothing(small: Api) -> None:
+    with dial(small) as link:
+        link.sendall(chunk(form(PIPELINE, FILE, end="")))
+        link.sendall(chunk(b"x" * 300_000))
+        eventually(small.files)
+    eventually(lambda: small.files() == [])
+
+
+def test_an_upload_that_stalls_is_answered_408_and_leaves_nothing(small: Api) -> None:
+    with dial(small) as link:
+        link.sendall(chunk(form(PIPELINE, FILE, end="")))
+        begun = time.monotonic()
+        status, problem = answer_of(link)
+    assert (status, problem["code"]) == (408, "body_timeout")
+    assert time.monotonic() - begun < 3
+    assert small.files() == []
+
+
+def test_an_upload_that_drips_is_answered_408(small: Api) -> None:
+    """Half a second, and then 1 KiB a second: one byte each 50 ms keeps no connection."""
+    with dial(small) as link:
+        link.sendall(chunk(form(PIPELINE, FILE, end="")))
+        link.settimeout(0.05)
+        begun, answer = time.monotonic(), b""
+        while not answer and time.monotonic() - begun < 5:
+            link.sendall(chunk(b"x"))
+            try:
+                answer = link.recv(65536)
+            except TimeoutError:
+                continue
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - begun < 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        form(*[("x", "", "1")] * 10_000),
+        b"p" * (2 * MIB) + form(PIPELINE, FILE),
+        form(PIPELINE, FILE).replace(b"\r\n\r\n", b"\r\nX: " + b"h" * 20_000 + b"\r\n\r\n", 1),
+        form(PIPELINE, FILE, end=""),
+        form(PIPELINE, FILE) + b"e" * (2 * MIB),
+        b"",
+        b"--x--\r\n",
+        b"\x00" * 1000,
+        form(PIPELINE, FILE).replace(b"form-data", b"\xff\xfe", 1),
+        form(PIPELINE, FILE).replace(b"sample", b"\xff\xff"),
+    ],
+    ids=["parts", "preamble", "headers", "unended", "epilogue", "empty", "no parts", "zeros", "headers?", "utf-8?"],
+)
+def test_a_hostile_form_is_refused_at_once_and_leaves_nothing(small: Api, body: bytes) -> None:
+    begun = time.monotonic()
+    answer = httpx.post(f"{small.url}/v1/jobs", content=body, headers=FORM)
+    assert answer.status_code in (400, 413, 422), answer.text
+    assert time.monotonic() - begun < 2
+    assert small.files() == []
+
+
+@pytest.mark.parametrize("boundary", ["", "; boundary=", f"; boundary={'b' * 71}", "; boundary=\xe9"])
+def test_a_bad_boundary_is_refused(small: Api, boundary: str) -> None:
+    headers = {"content-type": f"multipart/form-data{boundary}".encode("latin-1")}
+    answer = httpx.post(f"{small.url}/v1/jobs", content=b"--x", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_multipart")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"[" * 60_000, b'{"a": NaN}', b'{"a": 1, "a": 2}', b'{"a": ' + b"1" * 10_000 + b"}", b'{"a": 1e999}', b'{"a": "\xff"}',
+     b'{"a": "\\ud800"}', b'{"a":' * 40 + b"1" + b"}" * 40, b"[]", b"5", b'{"a": 1'],
+)  # fmt: skip
+def test_json_that_parsers_disagree_about_is_refused(client: httpx.Client, job: str, raw: bytes) -> None:
+    answer = client.post(f"/v1/jobs/{job}/retry", content=raw)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("../../etc/passwd", "passwd"),
+        ("C:\\Users\\me\\talk.mp3", "talk.mp3"),
+        ("a\x00b\r\nc.mp3", "abc.mp3"),
+        ("photo\u202egpj.exe", "photogpj.exe"),
+        ("\ud800x.wav", "x.wav"),
+        ("-i", "-i"),
+        ("%s%n", "%s%n"),
+        ("..", "file"),
+        ("", "file"),
+        ("x" * 300 + ".mp3", "x" * 255),
+        ("grüße 世界.wav", "grüße 世界.wav"),
+    ],
+)
+def test_a_file_name_is_for_people_never_a_path(given: str, kept: str) -> None:
+    assert clean_filename(given) == kept
+
+
+def test_an_odd_file_name_goes_through_as_data(small: Api) -> None:
+    for given, kept in (("../../x.wav", "x.wav"), ("世界 (1).wav", "世界 (1).wav"), ("-i", "-i")):
+        job = small.submit(name=given).json()
+        assert job["input"]["filename"] == kept
+        assert f"jobs/{job['id']}/input/source" in small.files()
+
+
+def body_of(size: int, piece: int = MIB) -> Iterator[bytes]:
+    yield form(PIPELINE, FILE, end="").removesuffix(b"\r\n")
+    for _ in range(size // piece):
+        yield b"z" * piece
+    yield b"\r\n--x--\r\n"
+
+
+def test_a_large_upload_arrives_whole(make_api: Callable[..., Api]) -> None:
+    api = make_api()
+    answer = httpx.post(f"{api.url}/v1/jobs", content=body_of(64 * MIB), headers=FORM, timeout=60)
+    job = answer.json()
+    assert job["input"]["bytes"] == 64 * MIB + len("noise")
+    assert (api.data / "store" / "jobs" / job["id"] / "input" / "source").stat().st_size == 64 * MIB + len("noise")
