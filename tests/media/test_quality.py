@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callsheet.media.audio import Samples
@@ -104,7 +104,8 @@ def test_the_score_is_the_weighted_sum() -> None:
     assert quality_score(-10, 1, 1) == 0.0
 
 
-@given(block=st.integers(1, 9_000))
+@settings(deadline=None)
+@given(block=st.integers(50, 9_000))
 def test_the_size_of_the_blocks_makes_no_difference(block: int) -> None:
     signal = np.concatenate([sine(0.4, 0.5), noise(0.3, 0.01)])
     assert figures(signal, block=block) == figures(signal, block=len(signal))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from faster_whisper.vad import get_vad_model
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callsheet.media import speech
@@ -76,6 +76,7 @@ def test_a_sound_of_less_than_a_quarter_of_a_second_is_no_speech() -> None:
     assert len(list(regions(spoken((1.0, 1.35)), 10.0))) == 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=400), st.floats(0.05, 0.4))
 def test_regions_rise_do_not_overlap_and_lie_within_the_recording(windows: list[float], pad: float) -> None:
     duration = len(windows) * STEP

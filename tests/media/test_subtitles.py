@@ -7,7 +7,7 @@ import re
 
 import pysubs2
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callsheet.media import subtitles
@@ -124,6 +124,7 @@ STEPS = st.lists(st.tuples(st.floats(-0.5, 3), st.floats(0, 2), RAW, st.booleans
 
 
 @pytest.mark.parametrize("labels", [False, True])
+@settings(deadline=None)
 @given(steps=STEPS)
 def test_cues_rise_fit_and_do_not_overlap_whatever_was_heard(
     labels: bool, steps: list[tuple[float, float, str, bool, int | None]]

@@ -16,7 +16,7 @@ import pytest
 from callsheet.media import documents, weights
 from callsheet.media.errors import MediaError
 from callsheet.media.transcript import Transcript
-from callsheet.pipelines import transcribe as pipeline
+from callsheet.pipelines import transcribe as recipe
 from callsheet.pipelines.transcribe import TranscribeParams, pipeline
 from tests.media.conftest import FIXTURES, Make
 from tests.media.running import Run, run_pipeline, word_error_rate
@@ -145,7 +145,7 @@ def test_partial_results_wait_for_a_second_to_pass(spoken: Run, monkeypatch: pyt
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     context = spoken.contexts["probe"]
-    partials = pipeline._Partials(context)
+    partials = recipe._Partials(context)
     (utterance,) = transcript(talk("Yes.")).utterances
     for at in (100.0, 100.5, 100.9, 101.1, 101.2):
         now[0] = at
@@ -166,11 +166,11 @@ def test_one_artifact_that_fails_is_a_warning_and_costs_no_other(spoken: Run, mo
         raise ZeroDivisionError
 
     monkeypatch.setattr(
-        pipeline,
+        recipe,
         "ARTIFACTS",
-        tuple((n, t, broken if n == "transcript.docx" else render) for n, t, render in pipeline.ARTIFACTS),
+        tuple((n, t, broken if n == "transcript.docx" else render) for n, t, render in recipe.ARTIFACTS),
     )
-    output = pipeline.artifacts(spoken.contexts["artifacts"])
+    output = recipe.artifacts(spoken.contexts["artifacts"])
     assert [file.name for file in output.files] == [name for name in NAMES if name != "transcript.docx"]
     assert output.result["warnings"][-1] == {
         "code": "artifact_failed",
@@ -181,7 +181,7 @@ def test_one_artifact_that_fails_is_a_warning_and_costs_no_other(spoken: Run, mo
 def test_a_long_text_is_cut_in_the_result_and_says_so(spoken: Run) -> None:
     made = msgspec.json.decode(spoken.artifact("transcript.json").read_bytes(), type=Transcript)
     long = msgspec.structs.replace(made, text="ä" * 40_000)
-    result = pipeline._result(long)
+    result = recipe._result(long)
     assert (result["text"], result["text_truncated"]) == ("ä" * 32_768, True)
     assert documents.plain_text(long) == "ä" * 40_000 + "\n"
 

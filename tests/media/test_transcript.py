@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callsheet.media.transcript import Confidence, Speaker, Transcript, make_word
@@ -81,6 +81,7 @@ def test_nothing_said_is_a_transcript_too() -> None:
     assert (made.text, made.word_count, made.confidence, made.utterances) == ("", 0, Confidence(0.0, 0.0), ())
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 3), st.floats(0, 1), st.sampled_from([" a", " b.", " c,", "d"])), max_size=60))
 def test_no_word_is_lost_and_their_order_is_kept(steps: list[tuple[float, float, str]]) -> None:
     words, now = [], 0.0
