@@ -19,7 +19,7 @@ from redis.retry import Retry
 from callsheet.actors.keys import BROKER_GENERATION
 
 ACTOR = "run_stage"
-HEARTBEAT_TIMEOUT = 15_000  # ms without a sign of a worker after which its messages go to others
+HEARTBEAT_TIMEOUT = 10_000  # ms without a sign of a worker after which its messages go to others
 EVERY_COMMAND = 1_000_000  # of a million: look for messages of dead workers with each command (default: one in 1,000)
 ANSWER_SECONDS = 5.0
 

@@ -27,7 +27,7 @@ from callsheet.config.settings import TEST_PREFIX, Settings, SettingsError, envi
 
 log = structlog.get_logger("worker")
 PICK_UP_MS = 20  # longest pause between two looks into an empty queue
-SWEEP_SECONDS = 10.0
+SWEEP_SECONDS = 5.0
 STOP_SECONDS = 6.0
 GIB = 1 << 30
 # A child gets these and nothing else: no address, no password, no token. Proxies are left out, they may hold one.

@@ -37,6 +37,7 @@ class Service:
     def __init__(self, settings: Settings, marks: Path) -> None:
         self.settings = settings
         self.marks = marks
+        marks.mkdir(exist_ok=True)
         self.store = FolderStore(settings.data / "store")
         self.jobs = BlockingJobs(settings.journal, partitions=settings.partitions)
         self.workers: list[Running] = []
@@ -151,12 +152,33 @@ def quick_settings(folder: Path, redis_url: str, broker_url: str) -> Settings:
 
 @pytest.fixture
 def service(settings: Settings, tmp_path: Path) -> Iterator[Service]:
-    """A host, without workers."""
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    made = Service(settings, marks)
+    """A host of the test's own, without workers."""
+    made = Service(settings, tmp_path / "marks")
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def _shared(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("shared")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        RedisServer(folder / "journal") as journal,
+        RedisServer(folder / "broker", "broker") as broker,
+    ):
+        patch.setenv("PYTHONPATH", str(ROOT))
+        made = Service(quick_settings(folder, journal.url, broker.url), folder / "marks")
+        made.worker("cpu", "io", cpu_concurrency=1, io_concurrency=2)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def shared(_shared: Service, tmp_path: Path) -> Service:
+    """A host and a worker (one cpu slot, two io slots) that the tests of a file share: starting one takes seconds."""
+    _shared.marks = tmp_path / "marks"
+    _shared.marks.mkdir(exist_ok=True)
+    return _shared
 
 
 @pytest.fixture
@@ -165,9 +187,7 @@ def fragile(
 ) -> Iterator[tuple[Service, RedisServer, RedisServer]]:
     """A service whose journal and broker may be killed."""
     journal, broker = make_redis("journal"), make_redis("broker")
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    made = Service(quick_settings(tmp_path, journal.url, broker.url), marks)
+    made = Service(quick_settings(tmp_path, journal.url, broker.url), tmp_path / "marks")
     yield made, journal, broker
     made.close()
 
@@ -175,4 +195,3 @@ def fragile(
 def alive(*pids: int) -> list[int]:
     """Which of these processes run."""
     return [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
-

@@ -1,0 +1,226 @@
+"""Stopping a stage: by a cancel, a deadline, a shutdown, and by the death of its worker."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from callsheet.actors.keys import INTERRUPTS
+from callsheet.jobs.messages import Cancel
+from tests.house.running import wait_for
+from tests.servers import RedisServer
+from tests.stages.conftest import Service, alive
+
+
+def group_of(leader: int) -> list[int]:
+    """The living members of a process group."""
+    members = []
+    for process in psutil.process_iter():
+        try:
+            stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(stat[2]) == leader and stat[0] not in "ZX":
+            members.append(process.pid)
+    return members
+
+
+def begun(service: Service) -> tuple[int, int, Path]:
+    """The stage's process, the child it has started, its work folder."""
+    pid, child, folder = service.marked("begun").split(" ", 2)
+    return int(pid), int(child), Path(folder)
+
+
+@pytest.mark.parametrize("trick", ["stuck", "deaf"])
+def test_a_cancel_kills_the_stage_with_all_it_has_started_within_two_seconds(shared: Service, trick: str) -> None:
+    job = shared.submit(trick)
+    pid, _, folder = begun(shared)
+    assert len(group_of(pid)) == {"stuck": 4, "deaf": 2}[trick]  # the stage, its guardian, its child and that one's
+    asked = time.monotonic()
+    shared.jobs.ask(job, Cancel())
+    wait_for(lambda: not group_of(pid), 2.0)
+    took = time.monotonic() - asked
+    ended = shared.ended(job)
+    assert ended.status == "cancelled"
+    assert took < 2.0
+    assert not folder.exists()
+    assert [e.type for e in shared.events(job)][-3:] == ["CancelRequested", "StageStopped", "JobCancelled"]
+    assert shared.run("nothing").status == "completed"
+
+
+def test_a_cancel_whose_interrupt_was_lost_is_found_by_looking(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.worker()
+    service.host._performer._redis.publish = lambda *_: 0  # type: ignore[assignment,method-assign]
+    job = service.submit("stuck")
+    pid, _, _ = begun(service)
+    service.jobs.ask(job, Cancel())
+    wait_for(lambda: not group_of(pid), 2.0)
+    assert service.ended(job).status == "cancelled"
+
+
+def test_an_interrupt_of_another_token_stops_nothing(shared: Service) -> None:
+    job = shared.submit("gated_write")
+    shared.marked("begun")
+    with shared.host._redis.pubsub() as channel:
+        channel.subscribe(INTERRUPTS)
+        for other in (f"{job} act 3", f"{job} other 2", "nonsense", f"{'0' * 32} act 2"):
+            shared.host._redis.publish(INTERRUPTS, other)
+    shared.mark("go")
+    assert shared.ended(job).status == "completed"
+
+
+def test_a_worker_that_is_told_to_stop_gives_its_stage_back_and_leaves_nothing(service: Service) -> None:
+    first = service.worker()
+    job = service.submit("gated_write")
+    folder = Path(service.marked("begun"))
+    family = [p.pid for p in first.family()]
+    second = service.worker()
+    told = time.monotonic()
+    first.signal(signal.SIGTERM)
+    assert first.ends(8.0) == 0
+    assert time.monotonic() - told < 8.0
+    assert alive(*family) == []
+    assert not folder.exists()
+    service.mark("go")
+    assert service.ended(job).status == "completed"
+    types = [e.type for e in service.events(job)]
+    assert (types.count("StageStopped"), types.count("StageFailed")) == (1, 0)
+    second.signal(signal.SIGTERM)
+    assert second.ends(8.0) == 0
+    assert list((service.settings.data / "work").iterdir()) == []
+
+
+def test_stages_that_wait_in_a_stopping_worker_go_to_others(service: Service) -> None:
+    first = service.worker()
+    jobs = [service.submit("gated_write") for _ in range(4)]
+    service.marked("begun")
+    first.signal(signal.SIGTERM)
+    first.ends(8.0)
+    service.mark("go")
+    service.worker()
+    for job in jobs:
+        assert service.ended(job, 10.0).status == "completed"
+
+
+def test_a_killed_workers_stage_dies_with_all_it_has_started_and_is_run_again_elsewhere(service: Service) -> None:
+    worker = service.worker()
+    job = service.submit("stuck")
+    pid, child, folder = begun(service)
+    members = group_of(pid)
+    assert {pid, child} < set(members)
+    worker.signal(signal.SIGKILL)
+    killed = time.monotonic()
+    worker.ends()
+    wait_for(lambda: not alive(*members), 2.0)
+    assert folder.exists()
+    (service.marks / "begun").unlink()
+    service.worker()
+    assert not folder.exists()
+    assert begun(service)[0] != pid
+    assert time.monotonic() - killed < 15.0
+    types = [e.type for e in service.events(job)]
+    assert types.count("StageStarted") == 2
+    service.jobs.ask(job, Cancel())
+    assert service.ended(job).status == "cancelled"
+
+
+def test_a_running_worker_removes_what_a_killed_one_left(service: Service) -> None:
+    killed, other = service.worker(), service.worker("io")
+    service.submit("stuck")
+    folder = begun(service)[2]
+    killed.signal(signal.SIGKILL)
+    wait_for(lambda: not folder.exists(), 15.0)
+    assert other.process.poll() is None
+
+
+def test_a_paused_worker_comes_back_too_late_and_stops_its_stage(service: Service) -> None:
+    paused = service.worker()
+    job = service.submit("gated_write")
+    pid = next(p.pid for p in paused.family() if "child_main" in " ".join(p.cmdline()))
+    service.marked("begun")
+    paused.signal(signal.SIGSTOP)
+    service.worker()
+    wait_for(lambda: [e.type for e in service.events(job)].count("StageStarted") == 2)
+    paused.signal(signal.SIGCONT)
+    wait_for(lambda: not group_of(pid), 10.0)
+    service.mark("go")
+    assert service.ended(job).status == "completed"
+    assert len(service.published(job)) == 1
+
+
+def test_the_success_of_a_stage_that_was_given_away_removes_its_own_files_only(service: Service) -> None:
+    slow = service.worker(failpoints="")
+    job = service.submit("gated_write")
+    service.marked("begun")
+    slow.signal(signal.SIGSTOP)  # the stage's process goes on and ends, its supervisor does not see it
+    service.worker()
+    wait_for(lambda: [e.type for e in service.events(job)].count("StageStarted") == 2)
+    service.mark("go")
+    assert service.ended(job).status == "completed"
+    kept = service.published(job)
+    slow.signal(signal.SIGCONT)
+    slow.until("stage over")
+    assert service.published(job) == kept
+    assert len(kept) == 1
+    assert service.store.path(job, kept[0], "words.txt").read_text() == "hello"
+
+
+def test_a_success_arrives_although_the_journal_was_restarted_in_mid_stage(
+    fragile: tuple[Service, RedisServer, RedisServer],
+) -> None:
+    service, journal, _ = fragile
+    service.worker()
+    job = service.submit("gated_write")
+    service.marked("begun")
+    journal.kill()
+    service.mark("go")
+    journal.start()
+    ended = service.ended(job, 30.0)
+    assert (ended.status, len(service.published(job))) == ("completed", 1)
+
+
+def test_a_dispatch_survives_the_absence_of_the_journal_before_its_claim(
+    fragile: tuple[Service, RedisServer, RedisServer],
+) -> None:
+    service, journal, _ = fragile
+    job = service.submit("nothing")
+    worker = service.worker()
+    assert service.ended(job).status == "completed"
+    second = service.submit("gated_write")
+    service.marked("begun")
+    third = service.submit("nothing")
+    journal.pause()
+    service.mark("go")
+    worker.until("wait", 30.0)
+    journal.resume()
+    for one in (second, third):
+        assert service.ended(one, 30.0).status == "completed"
+
+
+def test_a_dispatch_survives_the_loss_of_the_broker(fragile: tuple[Service, RedisServer, RedisServer]) -> None:
+    service, _, broker = fragile
+    job = service.submit("nothing")
+    wait_for(lambda: [e.type for e in service.events(job)].count("StageDispatched") == 1)
+    broker.restart(kill=True)
+    service.worker()
+    assert service.ended(job, 30.0).status == "completed"
+
+
+@pytest.mark.parametrize("point", ["received", "claimed", "published", "reported"])
+def test_a_worker_killed_at_any_step_costs_no_job_and_leaves_no_torn_file(service: Service, point: str) -> None:
+    job = service.submit("write")
+    doomed = service.start_worker(failpoints=f"worker.{point}")
+    assert doomed.ends(30.0) == -signal.SIGKILL
+    service.worker()
+    ended = service.ended(job, 40.0)
+    assert ended.status == "completed"
+    (ref,) = ended.artifacts
+    assert service.store.path(job, ref.folder, ref.name).read_text() == "hello"
+    wait_for(lambda: service.published(job) == [ref.folder], 5.0)
+    assert service.in_work() == []
