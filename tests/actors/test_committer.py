@@ -1,0 +1,197 @@
+"""Group commit against a real server: the right answer for each caller, and what happens when the server has none."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+
+from callsheet.actors import committer as committing
+from callsheet.actors.client import MAX_MAILBOX
+from callsheet.actors.committer import Committer, JournalDownError
+from callsheet.actors.keys import PartitionKeys
+from tests.actors.kit import eventually, everything
+from tests.servers import RedisServer
+
+KEYS = PartitionKeys(0)
+
+
+@pytest.fixture
+def committer(redis_url: str) -> Iterator[Committer]:
+    committer = Committer(redis_url)
+    yield committer
+    committer.stop()
+
+
+def send(committer: Committer, mid: str, body: bytes = b"{}", receipt: bytes = b"") -> Any:
+    return committer.run("send", [KEYS.mailbox, KEYS.receipt("j")], [MAX_MAILBOX, "j", mid, body, "", receipt])
+
+
+def take(committer: Committer, number: int, host: str) -> int:
+    keys = PartitionKeys(number)
+    return int(committer.run("lease", [keys.lease, keys.epoch], ["take", host, 60_000, 0]))
+
+
+def test_each_caller_gets_the_answer_to_its_own_call(committer: Committer, journal_server: RedisServer) -> None:
+    def call(n: int) -> bool:
+        entry = send(committer, f"m{n}")
+        with journal_server.client() as client:
+            ((_, fields),) = client.xrange(KEYS.mailbox, entry, entry)
+            return fields[b"mid"] == f"m{n}".encode()
+
+    with ThreadPoolExecutor(32) as callers:
+        assert all(callers.map(call, range(600)))
+
+
+def test_calls_that_come_together_travel_together(
+    committer: Committer, journal_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    pipeline = Committer._pipeline
+
+    def counted(self: Committer, connection: Any, batch: list[Any], *how: Any) -> list[Any]:
+        sizes.append(len(batch))
+        return pipeline(self, connection, batch, *how)
+
+    monkeypatch.setattr(Committer, "_pipeline", counted)
+    with ThreadPoolExecutor(64) as callers:
+        list(callers.map(lambda n: send(committer, f"m{n}"), range(2_000)))
+    assert sum(sizes) >= 2_000
+    assert len(sizes) < 1_000, "commits travel alone"
+    assert max(sizes) <= committing.MAX_BATCH
+
+
+def test_flushed_scripts_are_loaded_again_and_nothing_happens_twice(
+    committer: Committer, journal_server: RedisServer
+) -> None:
+    stop = threading.Event()
+
+    def flush() -> None:
+        with journal_server.client() as client:
+            while not stop.wait(0.005):
+                client.script_flush()
+
+    flusher = threading.Thread(target=flush)
+    flusher.start()
+    try:
+        with ThreadPoolExecutor(16) as callers:
+            list(callers.map(lambda n: send(committer, f"m{n}"), range(1_000)))
+    finally:
+        stop.set()
+        flusher.join()
+    with journal_server.client() as client:
+        mids = [fields[b"mid"] for _, fields in client.xrange(KEYS.mailbox)]
+    assert sorted(mids) == sorted(f"m{n}".encode() for n in range(1_000))
+
+
+def test_a_lease_has_one_holder_and_each_taker_a_new_epoch(committer: Committer) -> None:
+    assert [take(committer, 0, "h1"), take(committer, 0, "h2"), take(committer, 0, "h1"), take(committer, 1, "h2")] == [
+        1,
+        0,
+        2,
+        1,
+    ]
+
+
+def test_a_server_that_is_away_is_told_to_everybody_and_found_again(make_redis: Callable[..., RedisServer]) -> None:
+    server = make_redis("journal")
+    committer = Committer(server.url)
+    send(committer, "before")
+    server.kill()
+
+    def fails(n: int) -> bool:
+        with pytest.raises(JournalDownError):
+            send(committer, f"m{n}")
+        return True
+
+    with ThreadPoolExecutor(16) as callers:
+        assert all(callers.map(fails, range(64)))
+    server.start()
+    assert send(committer, "after")
+    with server.client() as client:
+        assert [fields[b"mid"] for _, fields in client.xrange(KEYS.mailbox)] == [b"before", b"after"]
+    committer.stop()
+
+
+def test_a_server_killed_under_load_has_every_acknowledged_call(make_redis: Callable[..., RedisServer]) -> None:
+    server = make_redis("journal")
+    committer = Committer(server.url)
+    done: list[str] = []
+    failed: list[str] = []
+
+    def call(n: int) -> None:
+        try:
+            send(committer, f"m{n}")
+            done.append(f"m{n}")
+        except JournalDownError:
+            failed.append(f"m{n}")
+
+    callers = ThreadPoolExecutor(16)
+    calls = [callers.submit(call, n) for n in range(20_000)]
+    eventually(lambda: len(done) > 500)
+    server.restart(kill=True)
+    eventually(lambda: len(done) > 1_000)
+    callers.shutdown(cancel_futures=True)
+    assert any(call.done() for call in calls)
+    assert failed
+    with server.client() as client:
+        stored = [fields[b"mid"].decode() for _, fields in client.xrange(KEYS.mailbox)]
+    assert set(done) <= set(stored), "acknowledged, and gone"
+    assert len(stored) == len(set(stored)), "sent twice"
+    committer.stop()
+
+
+def test_a_full_server_refuses_and_nothing_is_half_written(make_redis: Callable[..., RedisServer]) -> None:
+    server = make_redis("journal")
+    committer = Committer(server.url)
+    send(committer, "before")
+    with server.client() as client:
+        client.config_set("maxmemory", "1mb")
+        eventually(lambda: _is_full(client))
+        before = everything(client)
+        with pytest.raises(JournalDownError):
+            send(committer, "m", receipt=b"a submission")
+        with pytest.raises(JournalDownError):
+            take(committer, 0, "h1")
+        assert everything(client) == before
+        client.config_set("maxmemory", "0")
+        assert send(committer, "after", receipt=b"a submission")
+        assert client.get(KEYS.receipt("j")) == b"a submission"
+    committer.stop()
+
+
+def _is_full(client: redis.Redis) -> bool:
+    try:
+        client.rpush("ballast", b"x" * 100_000)
+    except redis.exceptions.OutOfMemoryError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), TypeError("not bytes")])
+def test_an_error_that_is_not_redis_own_reaches_the_caller_and_the_thread_lives(
+    committer: Committer, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def broken(*_: object) -> list[Any]:
+            raise error
+
+        patch.setattr(Committer, "_pipeline", broken)
+        for _ in range(4):
+            with pytest.raises(JournalDownError):
+                send(committer, "m")
+    assert send(committer, "after")
+    assert all(thread.is_alive() for thread in committer._threads)
+
+
+def test_stop_ends_the_threads_once_what_was_asked_for_is_done(redis_url: str) -> None:
+    committer = Committer(redis_url)
+    with ThreadPoolExecutor(16) as callers:
+        answers = list(callers.map(lambda n: send(committer, f"m{n}"), range(100)))
+    committer.stop()
+    assert (len(set(answers)), [t.is_alive() for t in committer._threads]) == (100, [False, False])
