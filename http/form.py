@@ -18,6 +18,7 @@ from callsheet.http.problems import Problem
 MAX_PARTS = 16
 MAX_NOTHING = 256 * 1024  # bytes outside of any part: preamble, headers, epilogue
 MAX_FILENAME = 255
+SLICE = 32 * 1024  # well below MAX_NOTHING: the parser is up to three slices ahead of what it gives away
 PIECE = 256  # bytes after which a part is looked at; what comes in larger pieces stays so
 _MEDIA_TYPE = re.compile(r"[a-z0-9][\w.+-]{0,60}/[a-z0-9][\w.+-]{0,60}\Z", re.ASCII | re.IGNORECASE)
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # control, direction overrides, surrogates …
@@ -51,10 +52,14 @@ class Part:
 
 
 class _Meter:
-    """The body, as long as its bytes are of use."""
+    """The body, as long as its bytes are of use, in slices.
+
+    The server hands over what has come in meanwhile, a megabyte at times, and the parser reads ahead: without slices,
+    two such pieces in the middle of a file would look like a quarter of a megabyte of nothing.
+    """
 
     def __init__(self, stream: falcon.asgi.BoundedStream) -> None:
-        self._pieces = aiter(stream)
+        self._pieces = _slices(stream)
         self._useless = 0
 
     def useful(self) -> None:
@@ -66,9 +71,15 @@ class _Meter:
     async def __anext__(self) -> bytes:
         piece = await anext(self._pieces)
         self._useless += len(piece)
-        if self._useless > MAX_NOTHING + len(piece):
+        if self._useless > MAX_NOTHING:
             raise Problem("invalid_multipart", "too much outside of the parts")
         return piece
+
+
+async def _slices(stream: falcon.asgi.BoundedStream) -> AsyncIterator[bytes]:
+    async for piece in stream:
+        for start in range(0, len(piece), SLICE):
+            yield piece[start : start + SLICE]
 
 
 async def parts(req: falcon.asgi.Request) -> AsyncIterator[Part]:
