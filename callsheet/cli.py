@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from callsheet import __version__
+
+if TYPE_CHECKING:
+    from callsheet.config.settings import Settings
 
 # Each command imports what it needs itself: `callsheet --help` answers at once, and a role loads no other role.
 
@@ -37,7 +40,7 @@ def up(port: Port = None, data: Data = None) -> None:
     """Start everything on this machine: Redis, host, workers and API. Ctrl-C stops it all."""
     from callsheet.up import run_up
 
-    raise typer.Exit(run_up(_settings("up", port=port, data=data)))
+    raise typer.Exit(run_up(_settings("up", port=port, data=data, eyes=True)))
 
 
 @app.command()
@@ -67,7 +70,8 @@ def worker(
 ) -> None:
     """Run stages."""
     queues = tuple(q.value for q in queue or Queue)
-    settings = _settings("worker", **{f"{name}_concurrency": concurrency for name in queues})
+    slots: dict[str, Any] = {f"{name}_concurrency": concurrency for name in queues}
+    settings = _settings("worker", **slots)
     from callsheet.actors.worker import run_worker
 
     run_worker(settings, queues=queues)
@@ -80,11 +84,14 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Say which ver
         raise typer.Exit
 
 
-def _settings(role: str, **given: Any) -> Any:
+def _settings(role: str, *, eyes: bool = False, **given: Any) -> Settings:
+    """The settings with what was given on the command line; `eyes`: `auto` logs are for a person wherever they go."""
     from callsheet.config.logging import configure_logging
     from callsheet.config.settings import load_settings
 
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
+    if eyes and settings.log_format == "auto":
+        settings = settings.model_copy(update={"log_format": "console"})
     configure_logging(settings, role)
     return settings
 

@@ -26,7 +26,7 @@ from callsheet.config.settings import Settings, SettingsError, environment
 from callsheet.supervisor import Role, Supervisor
 
 REDIS, HOST, WORKERS, API = range(4)  # ranks: each starts after those it needs, and stops before them
-REDIS_GRACE, HOST_GRACE, WORKER_GRACE, API_GRACE = 3.0, 5.0, 4.0, 4.0  # seconds to stop in, when others leave them
+REDIS_GRACE, HOST_GRACE, WORKER_GRACE, API_GRACE = 3.0, 5.0, 4.0, 5.0  # seconds to stop in, when others leave them
 LOCK_PATIENCE = 5.0  # how long the children of a killed predecessor may take to die
 
 RoleTable = Callable[[Settings], Sequence[Role]]
@@ -49,8 +49,8 @@ def callsheet_roles(settings: Settings) -> list[Role]:
         port=str(settings.port),
         redis_url=settings.journal,
         broker_url=settings.broker,
-        graceful_seconds=str(min(settings.graceful_seconds, API_GRACE - 0.5)),
-        log_format="console" if settings.log_format == "auto" else settings.log_format,
+        graceful_seconds=str(min(settings.graceful_seconds, 3.0)),
+        log_format=settings.log_format,
     )
     # -P: whatever lies in the folder we were started in must not shadow a module.
     command = (sys.executable, "-P", "-m", "callsheet")

@@ -20,7 +20,8 @@ from callsheet.config.settings import Settings
 Event = MutableMapping[str, object]
 PASSWORD = re.compile(r"(\w+://[^\s/:@]*):[^\s/]*@")
 COLOURS = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m"}
-QUIET = ("httpx", "httpcore", "asyncio", "faster_whisper", "urllib3", "filelock", "huggingface_hub")
+# What these say at `info` our own roles say better.
+QUIET = ("dramatiq", "httpx", "httpcore", "asyncio", "faster_whisper", "urllib3", "filelock", "huggingface_hub")
 
 
 def configure_logging(settings: Settings, role: str, stream: TextIO | None = None) -> None:
@@ -48,7 +49,7 @@ def configure_logging(settings: Settings, role: str, stream: TextIO | None = Non
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
     for name in QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.DEBUG if settings.log_level == "debug" else logging.WARNING)
     logging.captureWarnings(capture=True)
 
 

@@ -66,7 +66,8 @@ class Settings(BaseSettings):
         2.0, description="How long a request waits for the job's owner before it answers 202."
     )
     body_patience_seconds: Seconds = Field(
-        30.0, description="Longest pause in an upload, and its first allowance; after that it must bring 1 KiB a second."
+        30.0,
+        description="Longest pause in an upload, and its first allowance; after that it must bring 1 KiB a second.",
     )
     feed_ping_seconds: Seconds = Field(15.0, description="Silence on a live feed after which a ping is sent.")
     graceful_seconds: Seconds = Field(3.0, description="How long the API may finish open requests when it is stopped.")
