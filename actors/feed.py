@@ -28,6 +28,7 @@ PAGE = 64  # events handed to a watcher at once: what a watcher that stops readi
 LOOK_SECONDS = 2.0
 LINGER_SECONDS = 5.0  # a job stays watched so long without watchers: they come back when their connection breaks
 RETRY_SECONDS = 0.2
+PATIENCE_SECONDS = 5.0
 _OWN_CHANNEL = "cs:feed"  # keeps the connection subscribed while no job is watched
 _PREFIX = feed_channel("").encode()
 
@@ -72,20 +73,24 @@ class _Tail:
         self._looking = asyncio.Lock()
 
     async def begin(self) -> None:
-        """Read the end of what there is. Raises Unavailable."""
-        if not self._begun:
-            snapshot = await self._jobs.job(self.job)
-            self.seq = max(self.seq, (snapshot.seq if snapshot else 0) - RING)
-            await self.look()
-            self._begun = True
+        """Read the end of what there is, once. Raises Unavailable."""
+        async with self._looking:
+            if not self._begun:
+                snapshot = await self._jobs.job(self.job)
+                self.seq = max(self.seq, (snapshot.seq if snapshot else 0) - RING)
+                await self._look()
+                self._begun = True
 
     async def look(self) -> None:
         """Read what is new. Raises Unavailable."""
         async with self._looking:
-            while await self._look():
-                pass
+            await self._look()
 
-    async def _look(self) -> bool:
+    async def _look(self) -> None:
+        while await self._look_once():
+            pass
+
+    async def _look_once(self) -> bool:
         # From the last one known on: if even that is not there any more, neither is the journal.
         entries = await self._jobs.events(self.job, max(0, self.seq - 1), RING)
         fresh = [FeedEntry(entry) for entry in entries if entry.seq > self.seq]
@@ -159,10 +164,12 @@ class Feed:
     async def close(self) -> None:
         """Stop, and leave nothing running."""
         self.stop()
-        tasks = [t for t in (self._listener, *(tail.reader for tail in self._tails.values())) if t]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        tasks = {t for t in (self._listener, *(tail.reader for tail in self._tails.values())) if t}
+        while tasks:
+            for task in tasks:
+                task.cancel()
+            # More than once: a cancel that comes together with Redis's answer can get lost in `asyncio.wait_for`.
+            _, tasks = await asyncio.wait(tasks, timeout=RETRY_SECONDS)
         self._tails.clear()
 
     # -- watchers
@@ -241,15 +248,21 @@ class Feed:
     async def _listen(self) -> None:
         while True:
             try:
-                async for message in (await self._connect()).listen():
-                    # Being told that we are subscribed is a reason to look as well: something may have come before.
-                    tail = self._tails.get(message["channel"].removeprefix(_PREFIX).decode())
-                    if tail is not None:
-                        tail.poked.set()
+                pubsub = await self._connect()
+                while True:
+                    # Not `listen`, which would never look whether the connection still lives.
+                    self._poke(await pubsub.get_message(timeout=PATIENCE_SECONDS))
             except (RedisError, OSError):
                 await asyncio.sleep(RETRY_SECONDS)
             finally:
                 await self._disconnect()
+
+    def _poke(self, message: dict[str, Any] | None) -> None:
+        """Have the job of that channel looked at. Being told that we are subscribed is a reason, too: something may
+        have come before."""
+        channel = message["channel"].removeprefix(_PREFIX).decode() if message else ""
+        if (tail := self._tails.get(channel)) is not None:
+            tail.poked.set()
 
     async def _connect(self) -> Any:
         async with self._subscribing:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Any
 
 from callsheet.actors.client import Jobs
-from callsheet.actors.errors import MailboxFull, NoAnswer, Unavailable
+from callsheet.actors.errors import NoAnswer
 from callsheet.actors.keys import JOB_ID
 from callsheet.http.problems import Problem
 from callsheet.http.represent import as_submitted
@@ -43,15 +42,9 @@ async def find_any(jobs: Jobs, job_id: str) -> Job | None:
 
 async def send(jobs: Jobs, job_id: str, message: Message) -> Outcome | None:
     """Ask the job's owner. None: it did not answer in time, and will apply the message all the same. Raises
-    Unavailable when it is not known that the message arrived."""
-    mid = secrets.token_hex(12)
+    Unavailable when it is not known whether the message arrived, MailboxFull when it did not."""
     try:
-        try:
-            return await jobs.ask(job_id, message, mid)
-        except MailboxFull:
-            raise
-        except Unavailable:
-            return await jobs.ask(job_id, message, mid)  # under the same mid it takes effect once
+        return await jobs.ask(job_id, message)
     except NoAnswer:
         return None
 

@@ -64,7 +64,7 @@ def stages(addresses: dict[str, str], api: Api) -> Iterator[Stages]:
 
 @pytest.fixture
 def make_api(addresses: dict[str, str], host: Role, tmp_path: Path) -> Iterator[Callable[..., Api]]:
-    """APIs of the test's own, with other settings, on the live service's host: `make_api(max_upload_bytes="100000")`."""
+    """APIs of the test's own, with other settings, on the live service's host: `make_api(api_workers="2")`."""
     made: list[Api] = []
 
     def make(*, path: str = "/readyz", **changes: str) -> Api:

@@ -200,7 +200,8 @@ def test_a_bad_boundary_is_refused(small: Api, boundary: str) -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"[" * 60_000, b'{"a": NaN}', b'{"a": 1, "a": 2}', b'{"a": ' + b"1" * 10_000 + b"}", b'{"a": 1e999}', b'{"a": "\xff"}',
+    [b"[" * 60_000,
+     b'{"a": NaN}', b'{"a": 1, "a": 2}', b'{"a": ' + b"1" * 10_000 + b"}", b'{"a": 1e999}', b'{"a": "\xff"}',
      b'{"a": "\\ud800"}', b'{"a":' * 40 + b"1" + b"}" * 40, b"[]", b"5", b'{"a": 1'],
 )  # fmt: skip
 def test_json_that_parsers_disagree_about_is_refused(client: httpx.Client, job: str, raw: bytes) -> None:
