@@ -102,8 +102,8 @@ def _frames(source: Path, track: int) -> Iterator[AudioFrame]:
                 frames = packet.decode()
             except av.error.EOFError:
                 return
-            except (av.error.FFmpegError, ValueError):
-                continue
+            except (av.error.FFmpegError, OSError, ValueError, IndexError):
+                continue  # a packet that does not decode is passed over; after a fault in reading, `next` ends the loop
             yield from (frame for frame in frames if isinstance(frame, AudioFrame))
 
 

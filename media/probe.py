@@ -129,6 +129,8 @@ def _spans(container: InputContainer) -> dict[int, _Span]:
             end = start + float((packet.duration or 0) * packet.time_base)
             span = spans.setdefault(packet.stream.index, _Span(start, end))
             span.start, span.end = min(span.start, start), max(span.end, end)
+    except IndexError:  # from av, past the last packet, when a stream appeared that was not there at the beginning
+        pass
     except (av.error.FFmpegError, OSError) as error:
         raise MediaError("media_unreadable", "The file is damaged and cannot be read to its end.") from error
     return spans
