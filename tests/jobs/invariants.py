@@ -153,6 +153,9 @@ def _progress_rises(before: Job, after: Job) -> None:
 
 def _stage_goes_on(job: Job, state: StageState, coming: set[tuple[str, int]], dispatches: dict[int, Any]) -> None:
     name, token = state.name, state.token
+    needs = [s for need in job.spec(state).needs for s in job.instances(need)]
+    if state.status in ("dispatched", "running"):
+        assert {s.status for s in needs} <= {"succeeded", "failed", "skipped"}, f"{name} runs before its turn"
     if state.status == "running":
         assert job.status not in ENDED
         assert (f"alive:{name}", token) in coming, f"nobody watches {name}"
@@ -165,7 +168,6 @@ def _stage_goes_on(job: Job, state: StageState, coming: set[tuple[str, int]], di
         if state.retry_at is not None:
             assert (f"retry:{name}", token) in coming, f"{name} waits for a timer that is not set"
         else:
-            needs = [s for need in job.spec(state).needs for s in job.instances(need)]
             assert any(s.status in ("waiting", "dispatched", "running") for s in needs), f"{name} was forgotten"
 
 

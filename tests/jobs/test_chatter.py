@@ -10,6 +10,7 @@ import pytest
 from callsheet.jobs import events as e
 from callsheet.jobs import messages as m
 from callsheet.jobs.effects import SetTimer
+from callsheet.jobs.evolve import evolve
 from callsheet.jobs.reports import MAX_CHATTER_SEQ, MAX_LINE, MAX_LOG_LINES
 from callsheet.jobs.rules import decide
 from tests.jobs.kit import LINEAR, START, Play, body, types
@@ -52,6 +53,12 @@ def test_progress_that_falls_shows_its_words_at_the_mark_reached_before(play: Pl
     assert types(play.tell(progress(2, 0.1, "first pass"))) == []
     decision = play.tell(progress(3, 0.1, "second pass"))
     assert (body(decision, e.StageProgressed).progress, play.stage("a").message) == (0.5, "second pass")
+
+
+def test_an_event_that_reports_less_progress_than_before_does_not_make_it_fall(play: Play) -> None:
+    play.tell(progress(1, 0.5))
+    event = e.Event(play.job.seq + 1, "StageProgressed", play.job.updated_at, 1, e.StageProgressed(0.2, "", 2), "a")
+    assert evolve(play.job, event).stages["a"].progress == 0.5
 
 
 @pytest.mark.parametrize(
