@@ -75,7 +75,7 @@ $(VENV)/bench.stamp: requirements-bench.txt pyproject.toml | $(VENV)/made.stamp
 # Locked packages first, hashes checked; then this checkout itself, which needs nothing more to be built.
 define install
 	@echo "Installing $(1) …"
-	@$(PIP) install --quiet --progress-bar on --require-hashes -r $(1)
+	@$(PIP) install --require-hashes -r $(1)
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 endef
