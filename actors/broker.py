@@ -13,6 +13,7 @@ from uuid import uuid4
 import redis
 from dramatiq import Actor, Consumer, Message
 from dramatiq.brokers.redis import RedisBroker
+from dramatiq.common import dq_name
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -21,6 +22,7 @@ from callsheet.actors.keys import BROKER_GENERATION
 ACTOR = "run_stage"
 HEARTBEAT_TIMEOUT = 10_000  # ms without a sign of a worker after which its messages go to others
 EVERY_COMMAND = 1_000_000  # of a million: look for messages of dead workers with each command (default: one in 1,000)
+SIGN_OF_LIFE = 500  # ms
 ANSWER_SECONDS = 5.0
 
 
@@ -43,6 +45,9 @@ class Broker(RedisBroker):
         if queue_name in self._consumed:
             self.broker_id = str(uuid4())
         self._consumed.add(queue_name)
+        # Nothing is ever delayed here. But what watches the queue of delayed messages also speaks for a worker all of
+        # whose slots are taken, and which fetches nothing: without it, what runs would be delivered to others.
+        timeout = SIGN_OF_LIFE if queue_name == dq_name(queue_name) else timeout
         return super().consume(queue_name, prefetch, timeout)
 
     def close(self) -> None:

@@ -47,7 +47,7 @@ class Service:
     def worker(self, *queues: str, **changes: object) -> Running:
         """Start a worker process and wait until it is ready."""
         started = self.start_worker(*queues, **changes)
-        started.until("ready")
+        started.until("ready", 60.0)
         return started
 
     def start_worker(self, *queues: str, **changes: object) -> Running:

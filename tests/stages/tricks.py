@@ -224,6 +224,7 @@ TRICKS |= {
 
 one = Pipeline(name="one", params=Params, stages=(stage(act, name="act", retry=ONCE),))
 twice = Pipeline(name="twice", params=Params, stages=(stage(act, name="act", retry=RetryPolicy(tries=2, base=0.05)),))
+hasty = Pipeline(name="hasty", params=Params, stages=(stage(act, name="act", retry=ONCE, deadline=0.5),))
 
 
 def first(context: StageContext) -> StageOutput:
@@ -253,4 +254,4 @@ graph = Pipeline(
     ),
 )
 
-REFERENCES = tuple(f"tests.stages.tricks:{name}" for name in ("one", "twice", "graph"))
+REFERENCES = tuple(f"tests.stages.tricks:{name}" for name in ("one", "twice", "hasty", "graph"))

@@ -1,0 +1,198 @@
+"""The parts of a worker by themselves: the broker, the work folders, the wire to a child, joined reports."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import dramatiq
+import pytest
+
+from callsheet.actors.broker import declare, dispatch, generation, make_broker
+from callsheet.actors.child_main import without_paths
+from callsheet.actors.child_wire import Inbox, Ready, Request, Said, frame, receive
+from callsheet.actors.errors import NoAnswer
+from callsheet.actors.pipelines import PipelineError, load_pipelines
+from callsheet.actors.process_group import group_lives, kill_group
+from callsheet.actors.stage_reports import deliver, joined
+from callsheet.actors.work_folders import WorkFolders
+from callsheet.jobs.draft import Outcome
+from callsheet.jobs.job import StageState
+from callsheet.jobs.messages import Succeeded
+from callsheet.pipelines.transcribe import pipeline
+from tests.house.running import wait_for
+from tests.servers import RedisServer
+
+
+def test_a_dispatch_reaches_a_worker_of_its_queue_and_of_no_other(broker_url: str) -> None:
+    broker, received = make_broker(broker_url), []
+    declare(broker, "cpu", lambda *dispatched: received.append(dispatched))
+    worker = dramatiq.Worker(broker, queues={"cpu"}, worker_threads=1, worker_timeout=20)
+    worker.start()
+    sender = make_broker(broker_url)
+    dispatch(sender, "a" * 32, "act", 2, "io")
+    dispatch(sender, "b" * 32, "clip:3", 7, "cpu")
+    wait_for(lambda: received)
+    worker.stop()
+    assert received == [("b" * 32, "clip:3", 7)]
+
+
+def test_the_generation_stays_until_the_broker_is_emptied(broker_server: RedisServer, broker_url: str) -> None:
+    first, second = make_broker(broker_url), make_broker(broker_url)
+    before = generation(first)
+    assert generation(second) == generation(first) == before != ""
+    broker_server.flush()
+    assert generation(second) == generation(first) != before
+
+
+def test_what_a_fetch_with_a_lost_answer_took_is_delivered_again(broker_url: str) -> None:
+    broker = make_broker(broker_url)
+    broker.heartbeat_timeout = 200
+    broker.declare_queue("cpu")
+    dispatch(broker, "a" * 32, "act", 2, "cpu")
+    consumer = broker.consume("cpu", prefetch=1, timeout=20)
+    assert broker.do_fetch("cpu", 1)  # its answer is lost on the way: the consumer restarts
+    assert next(consumer) is None
+    again = broker.consume("cpu", prefetch=1, timeout=20)
+    message = wait_for(lambda: next(again), 5.0)
+    assert message.args == ("a" * 32, "act", 2)
+
+
+def test_a_work_folder_is_gone_after_its_run_even_if_that_fails(tmp_path: Path) -> None:
+    folders, seen = WorkFolders(tmp_path), []
+
+    def run() -> None:
+        with folders.folder("2-act") as folder:
+            seen.append(folder)
+            (folder / "file").touch()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        run()
+    assert not seen[0].exists()
+    folders.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_of_the_dead_are_swept_and_those_of_the_living_are_not(tmp_path: Path) -> None:
+    script = f"""
+import os
+from pathlib import Path
+from callsheet.actors.work_folders import WorkFolders
+folders = WorkFolders(Path({str(tmp_path)!r}))
+with folders.folder("2-act") as folder:
+    (folder / "file").touch()
+    print(folder, flush=True)
+    os.kill(os.getpid(), 9)
+"""
+    dead = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=False)
+    left = Path(dead.stdout.strip())
+    living, sweeper = WorkFolders(tmp_path), WorkFolders(tmp_path)
+    with living.folder("3-act") as kept:
+        assert left.exists()
+        sweeper.sweep()
+        assert (left.parent.exists(), kept.exists()) == (False, True)
+    living.close()
+    sweeper.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_messages_come_whole_however_they_are_cut() -> None:
+    sent = frame(Said("one")) + frame(Ready()) + frame(Said("üñí"))
+    inbox = Inbox()
+    heard = [message for byte in sent for message in inbox.feed(bytes([byte]))]
+    assert heard == list(Inbox().feed(sent)) == [Said("one"), Ready(), Said("üñí")]
+
+
+@pytest.mark.parametrize("sent", [b"\xff\xff\xff\xff", b"\0\0\0\2{}", b"\0\0\0\1\xff"])
+def test_what_is_no_message_is_a_value_error(sent: bytes) -> None:
+    with pytest.raises(ValueError, match="sent"):
+        list(Inbox().feed(sent))
+
+
+def test_the_child_hears_what_was_sent_and_that_the_worker_is_gone() -> None:
+    request = Request("one", "act", {"n": 1}, "/w", "/i", "a", "b", 3, item=[1], files={"a": {"b": "/c"}})
+    ours, theirs = socket.socketpair()
+    ours.sendall(frame(request))
+    assert receive(theirs) == request
+    ours.close()
+    assert receive(theirs) is None
+    theirs.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("cannot open '/home/me/a b/c.txt'", "cannot open 'a b/c.txt'"),
+        ("/etc/passwd: no such file", "passwd: no such file"),
+        ("[Errno 2] No such file: '/var/x/y.wav'", "[Errno 2] No such file: 'y.wav'"),
+        ("1/2 is not and/or", "1/2 is not and/or"),
+        ("a / b", "a / b"),
+    ],
+)
+def test_paths_of_the_machine_are_left_out_of_messages(text: str, clean: str) -> None:
+    assert without_paths(text) == clean
+
+
+def test_joined_pieces_keep_every_list_entry_and_the_latest_value() -> None:
+    assert joined([{"a": [1], "b": 1}, {"a": [2, 3]}, {"b": 2, "c": {}}]) == {"a": [1, 2, 3], "b": 2, "c": {}}
+
+
+class Deaf:
+    """An owner whose first answer is lost, and who refuses what comes after."""
+
+    def __init__(self, status: str, token: int) -> None:
+        self.asked: list[object] = []
+        self.state = StageState("act", "act", status=status, token=token)  # type: ignore[arg-type]
+
+    def ask(self, job: str, message: object) -> Outcome:
+        self.asked.append(message)
+        if len(self.asked) == 1:
+            raise NoAnswer
+        return Outcome(False, "stale_report", "running", 9)
+
+    def stage(self, job: str, stage: str) -> tuple[str, StageState]:
+        return "running", self.state
+
+
+@pytest.mark.parametrize(
+    ("status", "token", "counts"), [("succeeded", 2, True), ("succeeded", 5, False), ("running", 2, False)]
+)
+def test_a_success_whose_answer_was_lost_counts_if_the_stage_has_succeeded_with_its_token(
+    status: str, token: int, counts: bool
+) -> None:
+    owner = Deaf(status, token)
+    assert deliver(owner, "a" * 32, Succeeded("act", 2), hurried=lambda: False) is counts  # type: ignore[arg-type]
+    assert len(owner.asked) == 2
+
+
+def test_killing_a_group_leaves_no_member_of_it() -> None:
+    sleep = "subprocess.Popen(['sleep', '600'])"
+    script = f"import subprocess; {sleep}; print('on', flush=True); {sleep}.wait()"
+    leader = subprocess.Popen([sys.executable, "-c", script], start_new_session=True, stdout=subprocess.PIPE)
+    assert leader.stdout is not None
+    leader.stdout.readline()
+    assert group_lives(leader.pid)
+    assert kill_group(leader, 2.0)
+    assert not group_lives(leader.pid)
+    leader.stdout.close()
+
+
+def test_pipelines_are_loaded_by_reference() -> None:
+    assert load_pipelines(["callsheet.pipelines.transcribe:pipeline"]) == {"transcribe": pipeline}
+
+
+@pytest.mark.parametrize(
+    ("references", "why"),
+    [
+        (["callsheet.nowhere:pipeline"], "No module named"),
+        (["callsheet.pipelines.transcribe:nothing"], "no attribute"),
+        (["callsheet.pipelines.transcribe:probe"], "is a function, not a Pipeline"),
+        (["callsheet.pipelines.transcribe:pipeline"] * 2, "there is a pipeline 'transcribe' already"),
+    ],
+)
+def test_a_pipeline_that_cannot_be_had_is_named(references: list[str], why: str) -> None:
+    with pytest.raises(PipelineError, match=why):
+        load_pipelines(references)
