@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from callsheet.media import ffmpeg
+from callsheet.media import containers, ffmpeg
 from callsheet.media.errors import MediaError
 from callsheet.media.limits import Limits
 from callsheet.media.probe import AudioFacts, MediaFacts, VideoFacts, probe
@@ -102,6 +102,7 @@ def test_an_empty_file_is_named_so(tmp_path: Path) -> None:
         ("a.mp3", "This is a shopping list, not a song.\n" * 300),
         ("a.mp4", "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{canary}\n#EXT-X-ENDLIST\n"),
         ("b.mp4", "ffconcat version 1.0\nfile '{canary}'\n"),
+        ("h.mp4", "ffconcat version 1.0\nfile canary.wav\n"),
         ("c.mp4", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n"),
         ("d.mp4", '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><BaseURL>{canary}</BaseURL></MPD>'),
         ("e.mp4", "subfile,,start,0,end,0,,:{canary}"),
@@ -109,8 +110,9 @@ def test_an_empty_file_is_named_so(tmp_path: Path) -> None:
     ],
 )
 def test_scripts_that_name_other_files_are_refused_and_nothing_is_opened(
-    tmp_path: Path, austen: Path, name: str, text: str
+    tmp_path: Path, austen: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     canary = tmp_path / "canary.wav"
     canary.write_bytes(austen.read_bytes())
     upload = tmp_path / name
@@ -120,6 +122,11 @@ def test_scripts_that_name_other_files_are_refused_and_nothing_is_opened(
     with pytest.raises(MediaError, match="conversion_failed"):
         ffmpeg.run([ffmpeg.Input(upload)], [], tmp_path / "out.wav")
     assert not watch.opened()
+
+
+def test_no_demuxer_that_opens_other_files_is_allowed() -> None:
+    openers = {"hls", "concat", "dash", "sdp", "image2", "image2pipe", "imf", "rtp", "rtsp", "lavfi", "vobsub", "tee"}
+    assert openers.isdisjoint(containers.ALLOWED)
 
 
 def test_an_avi_that_carries_a_playlist_is_refused(make: Make) -> None:
