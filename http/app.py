@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +25,7 @@ from callsheet.http.problems import ClientGoneError, Problem, answer_problem, dr
 from callsheet.http.socket import JobSocket
 from callsheet.http.submit import Submitting
 
+CLOSE_SECONDS = 1.0
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -98,6 +101,8 @@ class Lifespan:
         scope.setdefault("state", {})["stop"] = self._feed.stop
 
     async def process_shutdown(self, _scope: Any, _event: Any) -> None:
-        """Close what is open."""
-        await self._feed.close()
-        await self._jobs.close()
+        """Close what is open; not at any price, since the process ends anyway."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._feed.close()
+                await self._jobs.close()

@@ -19,8 +19,9 @@ from callsheet.jobs.job import TERMINAL
 
 MAX_SEQ = 10**15
 MAX_PAGE = 1000
-RETRY = b"retry: 2000\n\n"
-PING = b": ping\n\n"
+# No blank line behind these: some clients take one for the end of an event without data.
+RETRY = b"retry: 2000\n"
+PING = b": ping\n"
 
 
 class JobEvents:

@@ -1,0 +1,159 @@
+"""The feed over WebSocket, and commands through it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from tests.http.service import Api, Stages
+
+
+@contextmanager
+def dialled(api: Api, job: str, after: int = 0, close_timeout: float = 5.0, **more: Any) -> Iterator[ClientConnection]:
+    address = f"ws://127.0.0.1:{api.port}/v1/jobs/{job}/ws?after={after}"
+    with connect(address, close_timeout=close_timeout, **more) as link:
+        yield link
+
+
+def receive(link: ClientConnection) -> dict[str, Any]:
+    """The next frame that is no ping."""
+    while True:
+        frame: dict[str, Any] = json.loads(link.recv(10))
+        if frame["type"] != "ping":
+            return frame
+
+
+def to_the_end(link: ClientConnection) -> tuple[list[dict[str, Any]], int | None]:
+    """All frames, and the code that it was closed with."""
+    frames = []
+    try:
+        while True:
+            frames.append(receive(link))
+    except ConnectionClosed as closed:
+        return frames, closed.rcvd.code if closed.rcvd else None
+
+
+def test_the_frames_are_the_events_as_they_are_in_the_history(
+    api: Api, job: str, client: httpx.Client, stages: Stages
+) -> None:
+    with dialled(api, job) as link:
+        assert [receive(link)["seq"], receive(link)["seq"]] == [1, 2]
+        stages.complete(job)
+        frames, code = to_the_end(link)
+    assert (frames, code) == (client.get(f"/v1/jobs/{job}/events?after=2").json()["events"], 1000)
+
+
+def test_silence_is_broken_by_pings_without_a_seq(api: Api, job: str) -> None:
+    with dialled(api, job, after=2) as link:
+        assert json.loads(link.recv(5)) == {"type": "ping"}
+
+
+def test_a_cancel_is_answered_by_its_outcome_and_the_end_follows(api: Api, job: str) -> None:
+    with dialled(api, job, after=2) as link:
+        link.send('{"type": "cancel"}')
+        frames, code = to_the_end(link)
+    outcomes = [f for f in frames if f["type"] == "outcome"]
+    assert [(o["command"], o["ok"], o["code"], o["state"]) for o in outcomes] == [
+        ("cancel", True, "accepted", "cancelled")
+    ]
+    assert "seq" not in outcomes[0]
+    assert [f["type"] for f in frames if f["type"] != "outcome"][-1] == "JobCancelled"
+    assert code == 1000
+
+
+def test_a_retry_through_the_socket_goes_on_with_the_next_attempt(api: Api, job: str, stages: Stages) -> None:
+    stages.fail(job, "one", stages.start(job, "one"))
+    with dialled(api, job, after=1) as link:
+        link.send('{"type": "retry", "from_stage": "one", "params": {"level": 8}}')
+        types = []
+        while "JobRetried" not in types:
+            types.append(receive(link)["type"])
+        stages.complete(job)
+        frames, code = to_the_end(link)
+    assert "outcome" in types + [f["type"] for f in frames]
+    assert (frames[-1]["type"], frames[-1]["attempt"], code) == ("JobCompleted", 2, 1000)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        ("nonsense", "invalid_json"),
+        ("[1]", "invalid_json"),
+        ('{"type": "explode"}', "invalid_field"),
+        ('{"type": "cancel", "why": 1}', "invalid_field"),
+        ('{"type": "retry"}', "job_active"),
+        ('{"type": "retry", "params": {"level": 99}}', "invalid_params"),
+    ],
+)
+def test_a_command_that_cannot_be_is_refused_and_the_feed_goes_on(api: Api, job: str, sent: str, code: str) -> None:
+    with dialled(api, job, after=2) as link:
+        link.send(sent)
+        outcome = receive(link)
+        assert (outcome["type"], outcome["ok"], outcome["code"]) == ("outcome", False, code)
+        link.send('{"type": "cancel"}')
+        assert to_the_end(link)[1] == 1000
+
+
+def test_a_cursor_beyond_the_end_is_reset_by_a_frame_without_a_seq(api: Api, job: str, stages: Stages) -> None:
+    with dialled(api, job, after=5000) as link:
+        reset = receive(link)
+        assert (reset["type"], reset["job"]["id"], "seq" in reset) == ("reset", job, False)
+        stages.start(job, "one")
+        assert receive(link)["seq"] == 3
+
+
+def test_a_watcher_cut_off_at_random_and_resuming_sees_exactly_all(
+    api: Api, job: str, client: httpx.Client, stages: Stages
+) -> None:
+    dice, seen = random.Random(11), [0]
+    token = stages.start(job, "one")
+    for n in range(1, 60):
+        stages.progress(job, "one", token, n, n / 60)
+    stages.succeed(job, "one", token)
+    stages.succeed(job, "two", stages.start(job, "two"))
+    last = client.get(f"/v1/jobs/{job}").json()["seq"]
+    while seen[-1] < last:
+        with dialled(api, job, after=seen[-1], close_timeout=0.1) as link:
+            seen += [receive(link)["seq"] for _ in range(min(dice.randint(1, 9), last - seen[-1]))]
+    assert seen == list(range(last + 1))
+
+
+def test_a_page_of_another_site_is_refused_and_one_of_ours_is_not(api: Api, job: str) -> None:
+    for foreign in ("http://evil.example", "null", f"http://127.0.0.1:{api.port + 1}"):
+        with pytest.raises(InvalidStatus) as refused, dialled(api, job, origin=foreign):
+            pass
+        assert refused.value.response.status_code == 403
+    with dialled(api, job, origin=f"http://127.0.0.1:{api.port}") as link:
+        assert receive(link)["seq"] == 1
+
+
+@pytest.mark.parametrize("job_id", ["0" * 32, "nonsense"])
+def test_a_job_that_is_not_there_is_refused_before_the_handshake(api: Api, job_id: str) -> None:
+    with pytest.raises(InvalidStatus) as refused, dialled(api, job_id):
+        pass
+    assert refused.value.response.status_code == 403  # the server can answer a handshake with nothing else
+
+
+def test_a_flood_is_closed_as_such(api: Api, job: str) -> None:
+    with dialled(api, job, after=2) as link:
+        with pytest.raises(ConnectionClosed):  # noqa: PT012  whichever of the sends notices
+            for _ in range(2000):
+                link.send('{"type": "explode"}')
+            to_the_end(link)
+            link.send("x")
+        assert link.close_code == 1008
+
+
+def test_a_frame_that_is_too_large_or_of_the_wrong_kind_is_closed_as_such(api: Api, job: str) -> None:
+    for content, code in (("x" * 100_000, 1009), (b"\x00", 1003)):
+        with dialled(api, job, after=2) as link:
+            link.send(content)
+            assert to_the_end(link)[1] == code
