@@ -35,8 +35,9 @@ def test_progress_is_written_and_shown(play: Play) -> None:
 
 def test_every_kind_of_chatter_is_a_sign_of_life(play: Play) -> None:
     play.now += 5_000
-    for n, report in enumerate([progress(1, 0.0), m.LogLines("a", 2, 2, ("x",)), m.Partial("a", 2, 3, {})], 1):
-        play.now += n
+    reports: list[m.Message] = [progress(1, 0.0), m.LogLines("a", 2, 2, ("x",)), m.Partial("a", 2, 3, {})]
+    for report in reports:
+        play.now += 1
         play.tell(report)
         assert play.timers["alive:a"] == SetTimer("alive:a", 2, play.now + 8_000)
 

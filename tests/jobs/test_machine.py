@@ -116,7 +116,7 @@ class Rules(RuleBasedStateMachine):
     def chats(self, data: st.DataObject, step: int, fraction: float, words: str) -> None:
         state = self.pick(data, "running")
         name, token, n = state.name, state.token, state.heard + step
-        reports = (
+        reports: tuple[m.Message, ...] = (
             m.Progress(name, token, n, fraction, words),
             m.LogLines(name, token, n, (words,) * step),
             m.Partial(name, token, n, {"x": step}),
@@ -161,6 +161,16 @@ class Rules(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_timer_is_delivered(self, data: st.DataObject) -> None:
         fired = data.draw(st.sampled_from(self.play.late))
+        self.play.late.remove(fired)
+        self.tell(fired)
+
+    @precondition(lambda self: self.play.timers)
+    @rule(data=st.data(), command=st.sampled_from([m.Cancel(), m.Retry(), m.Forget()]))
+    def a_timer_rings_and_a_command_overtakes_it(
+        self, data: st.DataObject, command: m.Cancel | m.Retry | m.Forget
+    ) -> None:
+        fired = self.play.ring(data.draw(st.sampled_from(sorted(self.play.timers))))
+        self.play.tell(command)
         self.play.late.remove(fired)
         self.tell(fired)
 
