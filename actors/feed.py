@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -164,12 +164,7 @@ class Feed:
     async def close(self) -> None:
         """Stop, and leave nothing running."""
         self.stop()
-        tasks = {t for t in (self._listener, *(tail.reader for tail in self._tails.values())) if t}
-        while tasks:
-            for task in tasks:
-                task.cancel()
-            # More than once: a cancel that comes together with Redis's answer can get lost in `asyncio.wait_for`.
-            _, tasks = await asyncio.wait(tasks, timeout=RETRY_SECONDS)
+        await end_tasks(t for t in (self._listener, *(tail.reader for tail in self._tails.values())) if t)
         self._tails.clear()
 
     # -- watchers
@@ -275,6 +270,19 @@ class Feed:
             pubsub, self._pubsub = self._pubsub, None
             with contextlib.suppress(RedisError, OSError):
                 await pubsub.aclose()
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel these tasks and wait for their end.
+
+    More than once where needed: before Python 3.12 a cancel that comes together with the answer of Redis gets lost in
+    `asyncio.wait_for`, which redis-py calls; a single one left 1 of 30 WebSockets open for good.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=RETRY_SECONDS)
 
 
 async def _rings(bell: asyncio.Event, seconds: float) -> bool:

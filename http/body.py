@@ -67,6 +67,11 @@ class Body:
             self._ended = True
             raise Problem("body_timeout", headers={"Connection": "close"}) from None
 
+    async def left(self) -> None:
+        """Wait until the client goes. For answers without end: the server says nothing when nobody hears them."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
     async def discard(self) -> None:
         """Read on for a moment after an early answer: closing at once would reset the connection, and the answer
         would be lost with it."""
@@ -90,7 +95,7 @@ def guarded(app: Any, patience: float) -> App:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        body = Body(receive, patience)
+        body = scope["callsheet.body"] = Body(receive, patience)
         await app(scope, body.receive, send)
         await body.discard()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
@@ -10,6 +11,7 @@ import msgspec
 
 from callsheet.actors.client import Jobs
 from callsheet.actors.feed import CursorLostError, Feed, FeedEntry
+from callsheet.http.body import Body
 from callsheet.http.conditions import checked_number, whole_number
 from callsheet.http.problems import Problem
 from callsheet.http.reach import find
@@ -45,8 +47,9 @@ class JobEvents:
         resp.content_type = "text/event-stream"
         resp.set_header("Cache-Control", "no-store")
         resp.set_header("X-Accel-Buffering", "no")
+        body: Body = req.scope["callsheet.body"]
         resp.stream = EventStream(  # type: ignore[assignment]  # Falcon closes what has `close`
-            self._jobs, self._feed, job_id, after, self._ping_seconds
+            self._jobs, self._feed, job_id, after=after, ping_seconds=self._ping_seconds, body=body
         )
         return None
 
@@ -61,10 +64,11 @@ class JobEvents:
 class EventStream:
     """The frames of one watcher. Falcon closes it when the client goes."""
 
-    def __init__(self, jobs: Jobs, feed: Feed, job: str, after: int, ping_seconds: float) -> None:
+    def __init__(self, jobs: Jobs, feed: Feed, job: str, *, after: int, ping_seconds: float, body: Body) -> None:
         self._jobs = jobs
         self._feed = feed
         self._job = job
+        self._body = body
         self._after = after
         self._ping_seconds = ping_seconds
         self._frames = self._generate()
@@ -78,6 +82,17 @@ class EventStream:
 
     async def _generate(self) -> AsyncGenerator[bytes, None]:
         yield RETRY
+        leaving = asyncio.ensure_future(self._body.left())
+        try:
+            async with aclosing(self._live()) as live:
+                async for frames in live:
+                    yield frames
+                    if leaving.done():
+                        return
+        finally:
+            leaving.cancel()
+
+    async def _live(self) -> AsyncGenerator[bytes, None]:
         while not self._feed.stopping:
             try:
                 async with aclosing(self._follow()) as followed:

@@ -130,6 +130,8 @@ async def answer_problem(
     problem = problem_of(error)
     if problem.status == 500:
         log.error("request failed", method=req.method, path=req.path, exc_info=error)
+    elif problem.status > 500:
+        log.warning("request refused", code=problem.code, path=req.path, why=str(error))
     if ws is not None:
         # Before the handshake this is an HTTP 403, whatever the code: the server can say no more there.
         await ws.close(1011 if problem.status >= 500 else 1008)

@@ -14,7 +14,7 @@ from falcon import PayloadTypeError, WebSocketDisconnected
 
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import CallsheetError
-from callsheet.actors.feed import CursorLostError, Feed
+from callsheet.actors.feed import CursorLostError, Feed, end_tasks
 from callsheet.actors.pipelines import Pipelines
 from callsheet.http.body import parse_json
 from callsheet.http.conditions import whole_number
@@ -76,9 +76,7 @@ class Session:
         except WebSocketDisconnected:
             return NORMAL
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(tasks)
 
     # -- events out
 

@@ -1,0 +1,150 @@
+"""The server itself: it stops in time whatever is open, keeps to deadlines, and refuses what is malformed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+from gunicorn.asgi.protocol import ASGIProtocol
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+from gunicorn.workers import gasgi
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from callsheet.http import worker
+from tests.http.service import Api, Stages, submit
+from tests.http.test_problems import FILE, PIPELINE, form
+from tests.http.test_uploads import chunk, dial
+
+
+def test_open_feeds_are_let_go_when_the_service_stops(make_api: Callable[..., Api]) -> None:
+    api = make_api(graceful_seconds="5", api_workers="2")
+    job = api.submit().json()["id"]
+    ended = list[str]()
+
+    def watch() -> None:
+        with httpx.stream("GET", f"{api.url}/v1/jobs/{job}/events", headers={"Accept": "text/event-stream"}) as answer:
+            ready.release()
+            ended.extend(line for line in answer.iter_lines() if line.startswith("id:"))  # to a clean end, or it raises
+            ended.append("clean")
+
+    ready = threading.Semaphore(0)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    assert ready.acquire(timeout=10)
+    idle = httpx.Client(base_url=api.url)
+    idle.get("/healthz")  # leaves a connection open that nothing goes over
+    silent = socket.create_connection(("127.0.0.1", api.port))  # and one on which nothing ever came
+    with connect(f"ws://127.0.0.1:{api.port}/v1/jobs/{job}/ws") as link:
+        assert [json.loads(link.recv(5))["seq"] for _ in range(2)] == [1, 2]
+        took = api.stop()
+        with pytest.raises(ConnectionClosed) as closed:  # noqa: PT012  pings may come first
+            while True:
+                link.recv(5)
+    watcher.join(5)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
+    assert ended == ["id: 1", "id: 2", "clean"]
+    assert took < 3.5, took
+    idle.close()
+    silent.close()
+
+
+def test_an_upload_that_does_not_end_is_cut_in_time_and_leaves_nothing(make_api: Callable[..., Api]) -> None:
+    api = make_api(graceful_seconds="3")
+    with dial(api) as link:
+        link.sendall(chunk(form(PIPELINE, FILE, end="")) + chunk(b"x" * 300_000))
+        deadline = time.monotonic() + 5
+        while not api.files():
+            assert time.monotonic() < deadline
+        assert api.stop() < 4.5
+    assert api.files() == []
+
+
+def test_a_request_under_way_is_answered_before_the_end(make_api: Callable[..., Api]) -> None:
+    """One whose owner does not answer takes its two seconds; stopping waits for it."""
+    api = make_api(path="/healthz", graceful_seconds="5", partitions="16", reply_timeout="1")
+    answers = list[httpx.Response]()
+    asking = threading.Thread(target=lambda: answers.append(submit(api.url, b"x" * 1_000_000)))
+    asking.start()
+    asking.join(0.02)
+    api.stop()
+    asking.join(10)
+    assert [a.status_code for a in answers] in ([202], [])  # refused to connect, or answered: never cut off
+
+
+def test_headers_that_do_not_come_are_answered_408(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "HEADER_SECONDS", 0.1)
+
+    async def story() -> bytes:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: worker.Connection(FakeWorker(loop)), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        server.close()
+        return answer
+
+    assert asyncio.run(story()).startswith(b"HTTP/1.1 408 ")
+
+
+class FakeWorker:
+    """A worker as far as a connection looks at it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.cfg, self.loop, self.asgi = Config(), loop, None
+        self.log = Logger(self.cfg)
+        self.nr_conns, self.alive, self.connections = 0, True, set[object]()
+
+
+def test_gunicorn_still_has_the_names_that_the_worker_builds_on() -> None:
+    assert gasgi.ASGIProtocol in (ASGIProtocol, worker.Connection)
+    assert "ASGIProtocol(self)" in inspect.getsource(gasgi.ASGIWorker._serve)
+    for name in ("connection_made", "connection_lost", "_on_headers_complete", "_keepalive_timeout",
+                 "_send_error_response", "_close_transport"):  # fmt: skip
+        assert callable(getattr(ASGIProtocol, name))
+    made = inspect.getsource(ASGIProtocol.__init__)
+    for name in ("_awaiting_request", "_current_request", "_request_ready", "_closed", "req_count", "transport"):
+        assert f"self.{name} = " in made
+    assert callable(gasgi.ASGIWorker.handle_exit_signal)
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"414"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 1_000_000 + b"\r\n\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X%d: 1\r\n" % n for n in range(10_000)) + b"\r\n", b"431"),
+        (b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", b"400"),
+        (b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\rHost: x\r\n\r\n", b"400"),
+        (b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+         + b"Content-Type: multipart/form-data; boundary=x\r\n\r\nzz\r\n", b"400"),
+    ],
+    ids=["uri", "header", "headers", "te+cl", "cl+cl", "host+host", "bare cr", "chunk"],
+)  # fmt: skip
+def test_a_malformed_request_is_refused(api: Api, raw: bytes, status: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", api.port), timeout=10) as link:
+        with contextlib.suppress(OSError):  # refused while still being sent: the answer is there all the same
+            link.sendall(raw)
+        assert link.recv(65536).split(b" ")[1] == status
+
+
+def test_an_early_refusal_leaves_the_connection_usable_or_closed(api: Api, stages: Stages) -> None:
+    """Never half of one request read as the next one."""
+    with httpx.Client(base_url=api.url) as client:
+        for _ in range(5):
+            refused = client.post("/v1/jobs", content=b"x" * 300_000, headers={"content-type": "text/plain"})
+            assert refused.status_code == 415
+            assert client.get("/healthz").status_code == 200
