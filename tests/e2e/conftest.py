@@ -16,6 +16,12 @@ import pytest
 from tests.house.running import Running, free_port, wait_for
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
+ROOT = Path(__file__).parents[2]
+# As in the README, where it stands for a shell that is in the checkout.
+OWN_PIPELINE = {
+    "CALLSHEET_PIPELINES": "callsheet.pipelines.transcribe:pipeline,word_count:pipeline",
+    "PYTHONPATH": str(ROOT / "examples"),
+}
 TERMINAL = {"completed", "failed", "cancelled"}
 
 
@@ -83,7 +89,8 @@ def service(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder = tmp_path_factory.mktemp("service")
     port = free_port()
     command = [str(Path(sys.executable).with_name("callsheet")), "up"]
-    up = Running(command, folder / "output", CALLSHEET_PORT=str(port), CALLSHEET_DATA=str(folder / "data"))
+    env = {"CALLSHEET_PORT": str(port), "CALLSHEET_DATA": str(folder / "data"), **OWN_PIPELINE}
+    up = Running(command, folder / "output", **env)
     try:
         up.until("Callsheet is ready", 60)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as api:
