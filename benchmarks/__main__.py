@@ -65,7 +65,7 @@ def _row(figure: Figure, *, judged: bool) -> str:
         return f"  {figure.name:<58} {figure.note}"
     measured = f"{shown(figure.median)} {figure.unit}".strip()
     spread = f"{shown(min(figure.values))} … {shown(max(figure.values))}" if len(figure.values) > 1 else ""
-    verdict = {True: "met", False: "NOT MET"}.get(figure.met, "") if judged else ""
+    verdict = {True: "met", False: "NOT MET", None: ""}[figure.met] if judged else ""
     return f"  {figure.name:<58} {measured:>18}  {spread:<20} {verdict}"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Protocol
 
 from benchmarks.stand import Stand, until
@@ -13,6 +14,7 @@ STAGES = ("first", "second", "third")
 SLOTS = 2  # stages at once: that many processes, one stage at a time in each
 WARM_UP = 4  # jobs before the clock starts: connections, imports and scripts are there by then
 PATIENCE = 300.0
+FEW = 10
 
 
 class Contestant(Protocol):
@@ -37,6 +39,17 @@ def rate(jobs: int, hand_in: Callable[[int], None], done: Callable[[], int]) -> 
     begun = time.perf_counter()
     hand_in(jobs)
     return jobs / (until(lambda: done() >= WARM_UP + jobs, "all jobs are done", patience=PATIENCE, every=0.02) - begun)
+
+
+def few_at_a_time(waiting: dict[str, None], over: Callable[[Sequence[str]], list[bool]]) -> dict[str, None]:
+    """What still waits, after a look at the oldest ones, and at the next ones if all of those are over."""
+    while some := list(islice(waiting, FEW)):
+        seen = over(some)
+        for name in (name for name, is_over in zip(some, seen, strict=True) if is_over):
+            del waiting[name]
+        if not all(seen):
+            break
+    return waiting
 
 
 def not_installed(module: str) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import celery
 import redis
 
-from benchmarks.contest import SLOTS, STAGES, not_installed, rate
+from benchmarks.contest import SLOTS, STAGES, few_at_a_time, not_installed, rate
 from benchmarks.stand import Stand
 
 
@@ -39,19 +40,16 @@ class CeleryChain:
     def jobs_per_second(self, stand: Stand, jobs: int) -> float:
         """See Contestant."""
         _, nothing = make_app(str(stand.journal.socket))
-        client, last, over = stand.journal.client(), list[str](), 0
+        client, last, handed_in = stand.journal.client(), dict[str, None](), 0
 
         def hand_in(count: int) -> None:
+            nonlocal handed_in
+            handed_in += count
             for _ in range(count):
-                last.append(celery.chain(*(nothing.si() for _ in STAGES)).apply_async().id)
+                last[celery.chain(*(nothing.si() for _ in STAGES)).apply_async().id] = None
 
         def done() -> int:
-            nonlocal over
-            for key, state in zip(list(last), _results(client, last), strict=True):
-                if state and b'"SUCCESS"' in state:
-                    last.remove(key)
-                    over += 1
-            return over
+            return handed_in - len(few_at_a_time(last, lambda ids: _succeeded(client, ids)))
 
         command = [sys.executable, "-m", "celery", "-A", f"{__name__}:worker_app", "worker", "-c", str(SLOTS)]
         command += ["-P", "prefork", "-l", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"]
@@ -59,8 +57,9 @@ class CeleryChain:
             return rate(jobs, hand_in, done)
 
 
-def _results(client: redis.Redis, ids: list[str]) -> list[bytes | None]:
-    return list(client.mget([f"celery-task-meta-{task}" for task in ids])) if ids else []  # type: ignore[arg-type]
+def _succeeded(client: redis.Redis, ids: Sequence[str]) -> list[bool]:
+    kept = cast("list[bytes | None]", client.mget([f"celery-task-meta-{task}" for task in ids]))
+    return [b'"SUCCESS"' in (result or b"") for result in kept]
 
 
 if socket := os.environ.get("BENCH_REDIS"):  # in a worker
