@@ -10,6 +10,7 @@ from pathlib import Path
 import dramatiq
 import pytest
 
+from callsheet.actors import process_group
 from callsheet.actors.broker import declare, dispatch, generation, make_broker
 from callsheet.actors.child_main import without_paths
 from callsheet.actors.child_wire import Inbox, Ready, Request, Said, frame, receive
@@ -178,6 +179,18 @@ def test_killing_a_group_leaves_no_member_of_it() -> None:
     assert kill_group(leader, 2.0)
     assert not group_lives(leader.pid)
     leader.stdout.close()
+
+
+@pytest.mark.parametrize(("lives", "dead"), [(2, True), (10_000, False)])
+def test_a_group_is_dead_when_its_last_member_is_and_not_before(
+    monkeypatch: pytest.MonkeyPatch, lives: int, dead: bool
+) -> None:
+    seen = iter([True] * lives + [False])
+    monkeypatch.setattr(process_group, "group_lives", lambda _: next(seen))
+    leader = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    assert kill_group(leader, 0.1) is dead
+    assert leader.returncode == -9
+    assert dead is (len(list(seen)) == 0)
 
 
 def test_pipelines_are_loaded_by_reference() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from callsheet.actors.keys import INTERRUPTS
+from callsheet.actors.keys import INTERRUPTS, PartitionKeys, partition_of
 from callsheet.jobs.messages import Cancel
 from tests.house.running import wait_for
 from tests.servers import RedisServer
@@ -206,6 +206,24 @@ def test_a_dispatch_survives_the_absence_of_the_journal_before_its_claim(
     journal.resume()
     for one in (second, third):
         assert service.ended(one, 30.0).status == "completed"
+
+
+def test_a_dispatch_that_could_not_be_claimed_before_a_shutdown_goes_to_others(
+    fragile: tuple[Service, RedisServer, RedisServer],
+) -> None:
+    service, journal, _ = fragile
+    job = service.submit("nothing")
+    offered = PartitionKeys(partition_of(job, service.settings.partitions)).dispatched
+    with journal.client() as client:
+        wait_for(lambda: client.hlen(offered) == 1)  # its owner will not offer it again
+    journal.kill()
+    worker = service.start_worker()
+    worker.until("waiting for an answer", 60.0)
+    worker.signal(signal.SIGTERM)
+    assert worker.ends(30.0) == 0
+    journal.start()
+    service.worker()
+    assert service.ended(job, 30.0).status == "completed"
 
 
 def test_a_dispatch_survives_the_loss_of_the_broker(fragile: tuple[Service, RedisServer, RedisServer]) -> None:
