@@ -1,0 +1,42 @@
+"""The commands of the checkout say what they are, and what is missing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from tests.house.imports import ROOT
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    return subprocess.run(
+        ["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_help_lists_every_command() -> None:
+    listed = {line.split()[1] for line in make("help").stdout.splitlines() if line.strip()}
+    assert listed >= {"help", "run", "test", "check", "bench", "soak", "docs", "clean"}
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    assert "make --no-print-directory check" in (ROOT / ".ci" / "run").read_text()
+    assert "make check" in (ROOT / "README.md").read_text()
+
+
+def test_a_python_that_is_too_old_is_named(tmp_path: Path) -> None:
+    old = tmp_path / "python-of-old"
+    old.write_text('#!/bin/sh\ntest "$1" = -V && echo Python 3.9.2\nexit 1\n')
+    old.chmod(0o755)
+    answer = make(f"VENV={tmp_path}/env", f"PYTHON={old}", f"{tmp_path}/env/made.stamp")
+    assert answer.returncode != 0
+    assert f"Callsheet needs Python 3.11 or newer; {old} is Python 3.9.2" in answer.stdout
+
+
+def test_no_python_at_all_is_said(tmp_path: Path) -> None:
+    answer = make(f"VENV={tmp_path}/env", "PYTHON=no-such-python", f"{tmp_path}/env/made.stamp")
+    assert answer.returncode != 0
+    assert "Callsheet needs Python 3.11 or newer; there is no no-such-python." in answer.stdout
