@@ -18,6 +18,7 @@ from callsheet.config.redis_server import (
     Kind,
     check_server,
     find_server,
+    remove_socket,
     server_command,
     socket_path,
     socket_url,
@@ -39,7 +40,11 @@ def run_up(settings: Settings, service: RoleTable | None = None) -> int:
         _check_port_is_free(settings)
         redis, settings = embedded_redis(settings, lock)
         roles = [*redis, *(service or callsheet_roles)(settings)]
-        return Supervisor(roles, on_ready=lambda: _greet(settings)).run()
+        try:
+            return Supervisor(roles, on_ready=lambda: _greet(settings)).run()
+        finally:
+            for kind in ("journal", "broker"):
+                remove_socket(redis_folder(settings, kind), kind)
 
 
 def callsheet_roles(settings: Settings) -> list[Role]:
@@ -75,10 +80,15 @@ def embedded_redis(settings: Settings, lock: int) -> tuple[list[Role], Settings]
     wanted: list[Kind] = [kind for kind in ("journal", "broker") if _address_of(settings, kind) is None]
     roles, found = [], {}
     for kind in wanted:
-        role, url = _redis_role(kind, settings.data / "redis" / kind, lock)
+        role, url = _redis_role(kind, redis_folder(settings, kind), lock)
         roles.append(role)
         found["redis_url" if kind == "journal" else "broker_url"] = url
     return roles, settings.model_copy(update=found)
+
+
+def redis_folder(settings: Settings, kind: Kind) -> Path:
+    """Where an embedded server keeps its files."""
+    return settings.data / "redis" / kind
 
 
 def _address_of(settings: Settings, kind: Kind) -> str | None:

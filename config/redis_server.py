@@ -102,6 +102,14 @@ def socket_url(socket: Path) -> str:
     return f"unix://{quote(str(socket))}"
 
 
+def remove_socket(folder: Path, kind: Kind) -> None:
+    """Leave nothing of a stopped server's socket, nor of the short folder it may have needed."""
+    socket = socket_path(folder, kind)
+    socket.unlink(missing_ok=True)
+    if socket.parent != folder:
+        socket.parent.rmdir()
+
+
 def _private_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()

@@ -15,6 +15,7 @@ from callsheet.config.process import dying_with_us
 from callsheet.config.redis_server import (
     Kind,
     find_server,
+    remove_socket,
     server_command,
     socket_path,
     socket_url,
@@ -35,6 +36,7 @@ class RedisServer:
     def __init__(self, folder: Path, kind: Kind = "journal", *options: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self._kind: Kind = kind
         self.log = folder / "redis.log"
         self.socket = socket_path(folder, kind)
         self.url = socket_url(self.socket)
@@ -107,6 +109,7 @@ class RedisServer:
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
             self.kill()
+        remove_socket(self.folder, self._kind)
 
     def _end(self, sig: signal.Signals) -> None:
         assert self._process is not None, "the server does not run"

@@ -187,3 +187,6 @@ def test_a_data_folder_with_a_long_path_works(start: Start, tmp_path: Path) -> N
     deep = tmp_path.joinpath(*["a-folder-with-a-long-name"] * 6)
     up = start(CALLSHEET_DATA=str(deep), TMPDIR=str(tmp_path))
     up.until("Callsheet is ready")
+    up.signal(signal.SIGTERM)
+    assert up.ends() == 0
+    assert list(tmp_path.glob("callsheet-*")) == []
