@@ -6,7 +6,6 @@ probe ─▶ audio ─┬▶ quality ─────────────┐
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -112,7 +111,6 @@ def transcribe(context: StageContext) -> StageOutput:
             language=params.language,
             beam_size=params.beam_size,
             hint=params.hint,
-            cpu_threads=len(os.sched_getaffinity(0)),
         ),
         on_progress=context.progress,
         on_utterance=partials.add,
