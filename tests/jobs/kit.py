@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from callsheet.jobs import events as e
 from callsheet.jobs import messages as m
 from callsheet.jobs.draft import Decision, Policy
 from callsheet.jobs.effects import ClearTimer, Dispatch, Effect, Erase, Interrupt, RemoveFiles, SetTimer, Withdraw
@@ -179,6 +178,3 @@ def in_status(status: str) -> Play | None:
         play.tell(m.Forget())
     assert play.job.status == status
     return play
-
-
-__all__ = ["DIAMOND", "FAN", "GRAPHS", "LINEAR", "STRICT_FAN", "Play", "e", "m"]

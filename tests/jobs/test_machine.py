@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from hypothesis import settings
@@ -15,10 +14,9 @@ from callsheet.jobs.job import StageState
 from callsheet.jobs.rules import decide
 from tests.jobs.kit import GRAPHS, LINEAR, Play, output, submission
 from tests.jobs.strategies import json_values, of
+from tests.jobs.workers import ENDED, ENOUGH, WORKERS, Worker, settle, succeeds
 
 POLICY = Policy(max_losses=1)
-ENOUGH = 500  # steps to the end of any job here, whatever has happened to it before
-ENDED = ("completed", "failed", "cancelled", "expired")
 FRACTIONS = st.floats(0, 1) | st.floats(allow_nan=False, allow_infinity=False)
 NAMES = st.sampled_from(["a", "b", "c", "d", "plan", "clip", "clip:0", "clip:1", "join", "side", "nobody", ""])
 TIMERS = st.one_of(
@@ -31,50 +29,6 @@ FORGED = st.one_of(
     st.builds(m.Fired, TIMERS, TOKENS),
     st.just(m.FilesRemoved()),
 )
-
-Worker = Callable[[Play, StageState], None]
-
-
-def succeeds(play: Play, state: StageState) -> None:
-    play.succeed(state.name, items=("x", "y") if state.name == "plan" else None)
-
-
-def fails(play: Play, state: StageState) -> None:
-    play.fail(state.name, retryable=False)
-
-
-def stumbles(play: Play, state: StageState) -> None:
-    play.fail(state.name, retryable=True)
-
-
-def falls_silent(play: Play, state: StageState) -> None:
-    play.fire(f"alive:{state.name}")
-
-
-def takes_too_long(play: Play, state: StageState) -> None:
-    play.fire(f"deadline:{state.name}")
-
-
-WORKERS: tuple[Worker, ...] = (succeeds, fails, stumbles, falls_silent, takes_too_long)
-
-
-def settle(play: Play, worker: Worker, steps: int = ENOUGH) -> bool:
-    """Let the workers and the timers do their part, this often at most; whether the job has ended."""
-    for _ in range(steps):
-        if play.current is None or play.job.status in ENDED:
-            return True
-        running = [s for s in play.job.stages.values() if s.status == "running"]
-        if play.late:
-            play.deliver(play.late[0])
-        elif play.job.status == "cancelling" and worker is falls_silent:
-            play.fire("grace")
-        elif running and f"alive:{running[0].name}" in play.timers:
-            worker(play, running[0])
-        elif play.dispatches:
-            play.claim(next(iter(play.dispatches.values())).stage)
-        else:
-            play.fire(min(play.timers.values(), key=lambda timer: timer.due).timer)
-    return play.current is None or play.job.status in ENDED
 
 
 class Rules(RuleBasedStateMachine):
