@@ -23,12 +23,14 @@ from callsheet.http.jobs import NoFields, converted, retry_message
 from callsheet.http.problems import Problem, problem_of
 from callsheet.http.reach import find, send
 from callsheet.http.represent import job_json
+from callsheet.jobs.job import TERMINAL, Job
 from callsheet.jobs.messages import Cancel, Retry
 
 NORMAL, UNSUPPORTED, POLICY, INTERNAL, RESTARTING = 1000, 1003, 1008, 1011, 1012
 MAX_FRAMES, PER_SECONDS = 20, 1.0  # more than that is a flood
 MAX_WAITING = 8  # commands that may wait for their turn
 ANSWER_SECONDS = 5.0
+LAST_WORD_SECONDS = 0.25
 
 
 class JobSocket:
@@ -47,28 +49,32 @@ class JobSocket:
 
     async def on_websocket(self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket, job_id: str) -> None:
         """Watch, and command. Who asks for a job that is not there is refused before the handshake."""
-        await find(self._jobs, job_id)
+        job = await find(self._jobs, job_id)
         after = whole_number(req, "after", 0, 0, MAX_SEQ)
         await ws.accept()
-        code = await Session(self._jobs, self._feed, self._pipelines, ws, job_id).run(after, self._ping_seconds)
-        await ws.close(code)
+        session = Session(self._jobs, self._feed, self._pipelines, ws, self._ping_seconds)
+        await ws.close(await session.run(job, after))
 
 
 class Session:
     """One watcher: its events go out, its commands come in."""
 
-    def __init__(self, jobs: Jobs, feed: Feed, pipelines: Pipelines, ws: falcon.asgi.WebSocket, job: str) -> None:
+    def __init__(
+        self, jobs: Jobs, feed: Feed, pipelines: Pipelines, ws: falcon.asgi.WebSocket, ping_seconds: float
+    ) -> None:
         self._jobs = jobs
         self._feed = feed
         self._pipelines = pipelines
         self._ws = ws
-        self._job = job
+        self._ping_seconds = ping_seconds
+        self._job = ""
         self._commands: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING)
         self._promised = 0  # the seq up to which accepted commands are known to have taken the job
 
-    async def run(self, after: int, ping_seconds: float) -> int:
+    async def run(self, job: Job, after: int) -> int:
         """Until one side ends it; the code to close with."""
-        work = [self._tell(after, ping_seconds), self._listen(), self._obey()]
+        self._job = job.id
+        work = [self._tell(job, after), self._listen(), self._obey()]
         tasks = [asyncio.create_task(part) for part in work]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -80,10 +86,11 @@ class Session:
 
     # -- events out
 
-    async def _tell(self, after: int, ping_seconds: float) -> int:
+    async def _tell(self, job: Job, after: int) -> int:
         while not self._feed.stopping:
             try:
-                if await self._follow(after, ping_seconds):
+                ended = job.status in TERMINAL and after == job.seq
+                if (ended and await self._is_over(after)) or await self._follow(after):
                     return NORMAL
             except CursorLostError:
                 job = await find(self._jobs, self._job)
@@ -91,25 +98,26 @@ class Session:
                 await self._control(type="reset", job=job_json(job))
         return RESTARTING
 
-    async def _follow(self, after: int, ping_seconds: float) -> bool:
+    async def _follow(self, after: int) -> bool:
         """Send what comes; True once it was all, False when the feed stops."""
-        async with contextlib.aclosing(self._feed.follow(self._job, after, ping_seconds)) as batches:
+        async with contextlib.aclosing(self._feed.follow(self._job, after, self._ping_seconds)) as batches:
             async for batch in batches:
                 for entry in batch:
                     await self._ws.send_text(entry.text)
                 if not batch:
                     await self._control(type="ping")
-                elif is_the_end(self._feed, self._job, batch[-1]):
-                    await self._answered()
-                    if is_the_end(self._feed, self._job, batch[-1]) and self._promised <= batch[-1].seq:
-                        return True
+                elif is_the_end(self._feed, self._job, batch[-1]) and await self._is_over(batch[-1].seq):
+                    return True
         return False
 
-    async def _answered(self) -> None:
-        """Commands that came before the end get their outcome before the connection closes."""
+    async def _is_over(self, seq: int) -> bool:
+        """Whether it stays with the end that the watcher has seen. A command may be on its way: it gets a moment, its
+        outcome, and, if it opened another attempt, the events of that."""
+        await asyncio.sleep(LAST_WORD_SECONDS)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._commands.join()
+        return self._promised <= seq and self._feed.is_newest(self._job, seq)
 
     async def _control(self, **members: Any) -> None:
         """A frame that is no event: it has no seq."""

@@ -51,6 +51,20 @@ def test_the_frames_are_the_events_as_they_are_in_the_history(
     assert (frames, code) == (client.get(f"/v1/jobs/{job}/events?after=2").json()["events"], 1000)
 
 
+def test_who_has_seen_the_end_is_told_so_and_may_still_retry(
+    api: Api, job: str, client: httpx.Client, stages: Stages
+) -> None:
+    stages.fail(job, "one", stages.start(job, "one"))
+    last = client.get(f"/v1/jobs/{job}").json()["seq"]
+    with dialled(api, job, after=last) as link:
+        assert to_the_end(link) == ([], 1000)
+    with dialled(api, job, after=last) as link:
+        link.send('{"type": "retry"}')
+        assert {receive(link)["type"] for _ in range(3)} == {"outcome", "JobRetried", "StageDispatched"}
+    with dialled(api, job, after=last + 500) as link:
+        assert receive(link)["type"] == "reset"
+
+
 def test_silence_is_broken_by_pings_without_a_seq(api: Api, job: str) -> None:
     with dialled(api, job, after=2) as link:
         assert json.loads(link.recv(5)) == {"type": "ping"}

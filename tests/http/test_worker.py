@@ -25,7 +25,6 @@ from tests.http.service import Api, Stages, submit
 from tests.http.test_problems import FILE, PIPELINE, form
 from tests.http.test_uploads import HEAD, chunk, dial
 
-
 CHUNKED = HEAD.format(more="Transfer-Encoding: chunked").encode()
 
 
