@@ -32,7 +32,7 @@ def main() -> int:
         except Exception:  # noqa: BLE001  (the others are measured all the same)
             traceback.print_exc()
             failed += 1
-    if not wanted.quick:
+    if not wanted.quick and wanted.repeats is None:
         write_page(wanted.folder)
     return 1 if failed else 0
 
@@ -41,7 +41,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"which ones: {', '.join(BENCHES)}; none: all")
     parser.add_argument("--quick", action="store_true", help="tiny loads, once: to see that everything still runs")
-    parser.add_argument("--repeats", type=int, help="repetitions (default: 5)")
+    parser.add_argument("--repeats", type=int, help="repetitions, in place of those the page is made of")
     parser.add_argument("--folder", type=Path, default=ROOT / "var" / "bench", help="where Redis and the results go")
     return parser.parse_args()
 
