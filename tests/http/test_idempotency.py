@@ -5,10 +5,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
 
+from callsheet.actors.store import FolderStore
+from callsheet.http.intake import keep_first
 from tests.http.service import Api, Stages, eventually, submit
 
 
@@ -101,3 +104,15 @@ def test_a_key_that_is_none_is_refused(api: Api, key: str) -> None:
     form = {"pipeline": "sample"}
     answer = httpx.post(f"{api.url}/v1/jobs", data=form, files={"file": ("a", b"x")}, headers={"Idempotency-Key": key})
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_parameter")
+
+
+def test_an_input_that_is_there_is_never_replaced(tmp_path: Path) -> None:
+    """What two submissions under one key race for, step by step: the second must not take the file of the first."""
+    store, job = FolderStore(tmp_path), "0" * 32
+    for content, kept in ((b"first", True), (b"other", False), (b"first", True)):
+        upload = store.new_upload()
+        upload.write(content)
+        assert keep_first(store, job, upload) is kept
+        upload.discard()
+        assert store.input_path(job).read_bytes() == b"first"
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [store.input_path(job)]
