@@ -54,12 +54,13 @@ class Service:
         """Jobs whose submission is in a mailbox, whatever it took."""
         return [self._submit(new_job_id()) for _ in range(count)]
 
-    def _submit(self, job: str) -> str:
-        while True:
+    def _submit(self, job: str, attempts: int = 1_000) -> str:
+        for left in reversed(range(attempts)):
             try:
                 self.jobs.tell(job, submission(job))
                 break
             except CallsheetError:
+                assert left, "the journal does not come back"
                 self.unavailable += 1
                 threading.Event().wait(0.05)
         self.accepted.append(job)

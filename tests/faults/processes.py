@@ -149,7 +149,6 @@ class Workers:
 
     def stop(self) -> None:
         self.stopping.set()
-        self._worker.stop(timeout=5_000)
-        self._worker.join()
+        self._worker.stop(timeout=2_000)
         self._jobs.close()
         self._broker.close()

@@ -1,0 +1,120 @@
+"""The broker's Redis emptied, killed, away and frozen: dispatches are offered again, and none runs twice."""
+
+from __future__ import annotations
+
+import time
+
+from callsheet.actors.keys import PartitionKeys
+from callsheet.jobs import messages as m
+from tests.actors.kit import eventually
+from tests.faults.conftest import PARTITIONS, Service, no_dispatch_ran_twice
+
+
+def offered(service: Service) -> int:
+    """Dispatches that the broker holds and nobody has fetched."""
+    with service.broker.client() as broker:
+        return int(broker.llen("dramatiq:cpu"))
+
+
+def noted(service: Service) -> int:
+    return sum(int(service.client.hlen(PartitionKeys(n).dispatched)) for n in range(PARTITIONS))
+
+
+def test_what_an_emptied_broker_has_lost_is_offered_again_within_seconds(service: Service) -> None:
+    service.host().ready()
+    service.submit(40)
+    eventually(lambda: offered(service) == 40 and noted(service) == 40)
+    with service.broker.client() as broker:
+        broker.flushall()
+    began = time.monotonic()
+    eventually(lambda: offered(service) == 40, 10.0)
+    assert time.monotonic() - began < 10.0
+    workers = service.workers()
+    service.all_end()
+    assert {job.status for job in service.check().values()} == {"completed"}
+    no_dispatch_ran_twice(workers)
+
+
+def test_a_broker_killed_and_emptied_under_load_costs_nothing(service: Service) -> None:
+    service.host().ready()
+    service.host().ready()
+    workers = service.workers()
+    for n in range(60):
+        service.submit(1)
+        if n in (20, 40):
+            service.broker.restart(kill=True)
+        elif n % 10 == 5:
+            with service.broker.client() as broker:
+                broker.flushall()
+    service.all_end()
+    assert {job.status for job in service.check().values()} == {"completed"}
+    no_dispatch_ran_twice(workers)
+
+
+def test_a_host_that_starts_while_the_broker_is_away_performs_what_was_left(service: Service) -> None:
+    """Accepted by a first host, left in the outbox, and performed by the second one once the broker is back."""
+    service.broker.kill()
+    first = service.host().ready()
+    service.submit(20)
+    outboxes = [PartitionKeys(n).outbox for n in range(PARTITIONS)]
+    eventually(lambda: sum(service.client.hlen(outbox) for outbox in outboxes) == 20)
+    first.kill()
+    service.host().ready()
+    eventually(lambda: "" not in service.owned())
+    service.broker.start()
+    eventually(lambda: offered(service) == 20)
+    service.workers()
+    service.all_end()
+    assert {job.status for job in service.check().values()} == {"completed"}
+
+
+def test_a_takeover_while_the_broker_is_away_for_a_moment_leaves_nothing_behind(service: Service) -> None:
+    """The broker comes back as it was: nothing says that it was away but what waits in the outbox."""
+    second = service.host().ready()
+    first = service.host().ready()
+    eventually(lambda: service.balanced(2))
+    service.broker.pause()
+    service.submit(20)
+    outboxes = [PartitionKeys(n).outbox for n in range(PARTITIONS)]
+    eventually(lambda: sum(service.client.hlen(outbox) for outbox in outboxes) == 20)
+    first.kill()
+    eventually(lambda: len(set(service.owned())) == 1 and "" not in service.owned())
+    service.broker.resume()
+    eventually(lambda: noted(service) == 20)
+    service.workers()
+    service.all_end()
+    service.check()
+    assert second.alive
+    assert "lease is another" not in second.said()
+
+
+def test_a_hanging_broker_costs_no_lease_and_no_cancel_waits_for_it(service: Service) -> None:
+    host = service.host().ready()
+    eventually(lambda: "" not in service.owned())
+    jobs = service.submit(10)
+    eventually(lambda: noted(service) == 10)
+    service.broker.pause()
+    service.submit(10)
+    for job in jobs:
+        assert service.ask_cancel(job) == "ok"
+        assert service.status(job) == "cancelled"
+    owners = set(service.owned())
+    assert ("" in owners, len(owners)) == (False, 1)
+    service.broker.resume()
+    service.workers()
+    service.all_end()
+    service.check()
+    assert "partition lost" not in host.said()
+
+
+def test_a_dispatch_delivered_many_times_is_granted_once(service: Service) -> None:
+    service.host().ready()
+    (job,) = service.submit(1)
+    eventually(lambda: offered(service) == 1)
+    outcomes = [service.jobs.ask(job, m.Claim("a", 2, f"w{n}")).ok for n in range(10)]
+    assert outcomes == [True] + [False] * 9
+    assert service.jobs.ask(job, m.Claim("a", 2, "w0")).ok, "asking again under the same name is safe"
+    service.jobs.tell(job, m.Succeeded("a", 2))
+    service.workers()
+    service.all_end()
+    service.check()
