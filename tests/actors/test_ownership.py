@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 from dramatiq import Message
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -34,11 +34,14 @@ from tests.servers import RedisServer
 
 FAN = (StageSpec("a"), StageSpec("clip", ("a",), each="a", may_fail=True, retry=AGAIN))
 GRAPHS = (ONE, PAIR, FAN)
-SOAK = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
+SOAK = PROFILE == "soak"
 CAMPAIGN = settings(
     deadline=None,
     max_examples=2_000 if SOAK else 40,
     stateful_step_count=100 if SOAK else 40,
+    phases=[Phase.generate] if PROFILE == "planted" else list(Phase),  # who plants a bug needs no small example
+    derandomize=PROFILE == "planted",
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
 COMMANDS = (m.Cancel(), m.Retry(), m.Retry("a", {"n": 1}), m.Retry(None, {"n": True}), m.Forget())
@@ -92,7 +95,10 @@ class Partition(RuleBasedStateMachine):
             if entry not in self.model.mailbox:
                 self.model.arrives(entry, fields)
         for host in self.hosts:
-            self.in_hand += [(host, item) for item in host.effects()]
+            for item in host.effects():
+                if isinstance(item.effect, Dispatch):
+                    assert item.effect.token <= self.model.jobs[item.job].seq, "an effect before its commit"
+                self.in_hand.append((host, item))
 
     def send(self, job: str, message: m.Message, mid: str = "") -> None:
         receipt = m.encode_message(message) if isinstance(message, m.Submit) else b""
@@ -283,6 +289,10 @@ class Partition(RuleBasedStateMachine):
     def redis_holds_what_the_model_holds(self) -> None:
         if hasattr(self, "model"):
             self.model.check(self.client, KEYS)
+
+    @invariant()
+    def the_owner_in_office_has_no_reason_to_step_down(self) -> None:
+        assert not any(host.owner.lost for host in getattr(self, "hosts", [])[-1:])
 
     @invariant()
     def every_accepted_submission_exists(self) -> None:
