@@ -1,4 +1,4 @@
-"""The worker's side of its stage children: start, talk, kill, keep warm. See docs/decisions/0003-stage-child.md."""
+"""The worker's side of its stage children: start, talk, kill, keep warm. See docs/decisions/stage-child.md."""
 
 from __future__ import annotations
 

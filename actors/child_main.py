@@ -166,10 +166,11 @@ def _bad(what: str) -> StageError:
 
 
 def _raised(error: BaseException) -> Raised:
-    """A MediaError or StageError says its own code; anything else is a bug of the stage, told without its paths."""
+    """A MediaError or StageError says it all; anything else is a bug of the stage: the log gets the traceback, and the
+    client its text without paths."""
     code, message = getattr(error, "code", None), getattr(error, "message", None)
     if isinstance(code, str) and isinstance(message, str) and isinstance(error, Exception):
-        return Raised(code, message, bool(getattr(error, "retryable", False)), _traceback())
+        return Raised(code, message, bool(getattr(error, "retryable", False)))
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return Raised("stage_error", without_paths(text), details=_traceback())
 
