@@ -87,8 +87,10 @@ def test_every_watcher_sees_exactly_all_events(api: Api, job: str, client: httpx
 
     player = threading.Thread(target=play, args=(stages, job))
     player.start()
-    watchers = asyncio.run(story())
-    player.join()
+    try:
+        watchers = asyncio.run(story())
+    finally:
+        player.join()
     last = client.get(f"/v1/jobs/{job}").json()["seq"]
     assert last > EVENTS
     expected = list(range(1, last + 1))
