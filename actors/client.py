@@ -23,12 +23,15 @@ from callsheet.actors.errors import CorruptRecord, MailboxFull, NoAnswer, Unavai
 from callsheet.actors.failpoints import failpoint
 from callsheet.actors.keys import PARTITIONS, PartitionKeys, new_job_id, partition_of
 from callsheet.actors.snapshot import decode_job
+from callsheet.actors.tasks import end_tasks
 from callsheet.jobs.draft import Outcome
 from callsheet.jobs.job import Job, StageState
 from callsheet.jobs.messages import Message, Submit, decode_message, encode_message
 
 MAX_MAILBOX = 100_000
 MAX_PENDING_ASKS = 10_000
+MAX_CONNECTIONS = 64
+CONNECTION_PATIENCE = 5.0
 IDEMPOTENCY_SECONDS = 24 * 3600
 
 _outcome = msgspec.json.Decoder(Outcome)
@@ -47,13 +50,17 @@ class Jobs:
 
     def __init__(self, redis_url: str, *, partitions: int = 16, reply_timeout: float = 2.0) -> None:
         # A command is tried again once, on a fresh connection: what it sends is made to be applied once (see `tell`).
-        self.redis: Any = aioredis.from_url(
+        # Who finds no connection free waits for one: redis-py's own pool would refuse the 101st request at once.
+        pool: Any = aioredis.BlockingConnectionPool.from_url(
             redis_url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=CONNECTION_PATIENCE,
             retry=Retry(NoBackoff(), 1),
             health_check_interval=15,
             socket_connect_timeout=2.0,
             socket_timeout=5.0,
         )
+        self.redis: Any = aioredis.Redis(connection_pool=pool)
         self.reply_timeout = reply_timeout
         self._wanted_partitions = partitions
         self._keys: list[PartitionKeys] = []
@@ -65,11 +72,8 @@ class Jobs:
 
     async def close(self) -> None:
         """Close the connections; whoever still waits for an answer gets none."""
-        if self._listener:
-            self._listener.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._listener
-        await self.redis.aclose()
+        await end_tasks([self._listener] if self._listener else [])
+        await self.redis.aclose(close_connection_pool=True)
 
     # -- writing
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 from callsheet.actors.client import EventEntry, Jobs
 from callsheet.actors.errors import CallsheetError
 from callsheet.actors.keys import feed_channel
+from callsheet.actors.tasks import end_tasks
 
 log = structlog.get_logger("api")
 RING = 512  # events of a job kept for its watchers; who is further behind reads the journal
@@ -270,19 +271,6 @@ class Feed:
             pubsub, self._pubsub = self._pubsub, None
             with contextlib.suppress(RedisError, OSError):
                 await pubsub.aclose()
-
-
-async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel these tasks and wait for their end.
-
-    More than once where needed: before Python 3.12 a cancel that comes together with the answer of Redis gets lost in
-    `asyncio.wait_for`, which redis-py calls; a single one left 1 of 30 WebSockets open for good.
-    """
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=RETRY_SECONDS)
 
 
 async def _rings(bell: asyncio.Event, seconds: float) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import filecmp
 import hashlib
 import os
 import re
@@ -82,8 +83,11 @@ class ArtifactStore(Protocol):
     def new_upload(self) -> Upload:
         """Begin an upload."""
 
-    def accept_input(self, job: str, upload: Upload) -> None:
-        """Make the upload the input of a job; it is durable when this returns."""
+    def accept_input(self, job: str, upload: Upload) -> bool:
+        """Make the upload the input of a job, unless it has one, which is never replaced: two submissions under one
+        idempotency key may come here at once, and only one will be the job's. Whether the input is this upload, byte
+        for byte; if so it is durable when this returns.
+        """
 
     def input_path(self, job: str) -> Path:
         """Where the input of a job can be read."""
@@ -127,15 +131,22 @@ class FolderStore:
         with _storage():
             return Upload(self._incoming)
 
-    def accept_input(self, job: str, upload: Upload) -> None:
+    def accept_input(self, job: str, upload: Upload) -> bool:
         """See ArtifactStore."""
         upload.finish()
-        folder = self._job(job) / INPUT
+        target = self.input_path(job)
         with _storage():
-            folder.mkdir(parents=True, exist_ok=True)
-            if upload.path.exists():
-                upload.path.rename(folder / "source")
-            sync_folders(folder, folder.parent, self._jobs)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(upload.path, target)
+            except FileNotFoundError:  # asked again: it has its new name already
+                return target.exists()
+            except FileExistsError:
+                if not filecmp.cmp(upload.path, target, shallow=False):
+                    return False
+            upload.discard()
+            sync_folders(target.parent, target.parent.parent, self._jobs)
+        return True
 
     def input_path(self, job: str) -> Path:
         """See ArtifactStore."""

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import filecmp
 import hashlib
-import os
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import falcon.asgi
@@ -68,7 +65,7 @@ class Intake:
 
     async def keep(self, job: str) -> bool:
         """Make the upload the input of the job; False if the job has another one."""
-        return self._upload is not None and await unbroken(keep_first, self._store, job, self._upload)
+        return self._upload is not None and await unbroken(self._store.accept_input, job, self._upload)
 
     async def _take(self, part: Part) -> None:
         if part.name in self._seen:
@@ -154,25 +151,6 @@ def fingerprint(pipeline: str, params: dict[str, Any], file: InputRef) -> str:
     """What tells one submission from another under the same idempotency key."""
     content = (pipeline, params, file.sha256, file.bytes, file.filename, file.media_type)
     return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
-
-
-def keep_first(store: ArtifactStore, job: str, upload: Upload) -> bool:
-    """Make the upload the input of a job unless it has one; whether the input is this upload, byte for byte.
-
-    Two submissions under one idempotency key may come here at once, and only one of them will be the job's. So an
-    input that is there is never replaced: an accepted job would be left with the file of a refused one.
-    """
-    upload.finish()
-    target: Path = store.input_path(job)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(upload.path, target)
-    except FileExistsError:
-        if not filecmp.cmp(upload.path, target, shallow=False):
-            return False
-    upload.discard()
-    store.accept_input(job, upload)  # has the names on the disk
-    return True
 
 
 async def unbroken(work: Callable[..., T], *args: Any) -> T:

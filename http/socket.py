@@ -14,8 +14,9 @@ from falcon import PayloadTypeError, WebSocketDisconnected
 
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import CallsheetError
-from callsheet.actors.feed import CursorLostError, Feed, end_tasks
+from callsheet.actors.feed import CursorLostError, Feed
 from callsheet.actors.pipelines import Pipelines
+from callsheet.actors.tasks import end_tasks
 from callsheet.http.body import parse_json
 from callsheet.http.conditions import whole_number
 from callsheet.http.events import MAX_SEQ, is_the_end

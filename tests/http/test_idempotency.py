@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from callsheet.actors.store import FolderStore
-from callsheet.http.intake import keep_first
 from tests.http.service import Api, Stages, eventually, submit
 
 
@@ -112,7 +111,7 @@ def test_an_input_that_is_there_is_never_replaced(tmp_path: Path) -> None:
     for content, kept in ((b"first", True), (b"other", False), (b"first", True)):
         upload = store.new_upload()
         upload.write(content)
-        assert keep_first(store, job, upload) is kept
+        assert store.accept_input(job, upload) is kept
         upload.discard()
         assert store.input_path(job).read_bytes() == b"first"
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [store.input_path(job)]
