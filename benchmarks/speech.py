@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import httpx
+import psutil
 
 from benchmarks.figures import Figure
-from benchmarks.stand import ROOT, Stand, until
+from benchmarks.stand import ROOT, Running, Stand, until
 from benchmarks.watchers import answers, free_port
 from callsheet.media import weights
 
@@ -25,23 +26,26 @@ def run(stand: Stand) -> list[Figure]:
     """In turn, each with its model loaded and warm."""
     recording, port = looped(stand), free_port()
     model = weights.model_folder("base", stand.folder / "data" / "models")
-    ours, hand, extras, between = [], [], [], []
+    ours, hand, more_cpu, extras, between = [], [], [], [], []
     hand_command = [sys.executable, "-m", "benchmarks.by_hand", str(model)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with (
         stand.flush(),
-        stand.role("host"),
-        stand.role("worker", "--queue", "cpu", "--concurrency", "1"),
+        stand.role("host") as host,
+        stand.role("worker", "--queue", "cpu", "--concurrency", "1") as worker,
         stand.role("api", port=port) as api,
         stand.process(hand_command, stand.peer_environment(), **pipes) as by_hand,
     ):
         until(lambda: answers(port), "the API is ready", api, every=0.1)
-        for turn in range(min(3, stand.repeats) + 1):
+        for turn in range(stand.repeats + 1):
+            cpu = [cpu_seconds(host, worker, api), cpu_seconds(by_hand)]
             seconds, job = through_the_pipeline(port, recording)
             alone = _ask(by_hand, recording)
             if turn > 0 or stand.quick:  # the first turn loads the models
                 ours.append(seconds)
                 hand.append(alone)
+                mine, his = cpu_seconds(host, worker, api) - cpu[0], cpu_seconds(by_hand) - cpu[1]
+                more_cpu.append(100 * (mine / his - 1))
                 extras.append(sum(_lasted(s) for s in job["stages"] if s["name"] in EXTRAS))
                 between.append(seconds - sum(_lasted(s) for s in job["stages"]))
             if stand.quick:
@@ -52,8 +56,11 @@ def run(stand: Stand) -> list[Figure]:
         Figure("transcribe: the whole pipeline, over HTTP", "s", tuple(ours), note=length),
         Figure("transcribe: faster-whisper by hand", "s", tuple(hand), note="decode, voice activity, recognise"),
         Figure("transcribe: the pipeline takes longer by", "%", overhead, 5, "at most"),
-        Figure("… of it in stages with no counterpart by hand", "s", tuple(extras), note=" and ".join(EXTRAS)),
-        Figure("… of it between the stages", "s", tuple(between), note="upload, dispatch, claims, reports, publishing"),
+        Figure(
+            "transcribe: the pipeline takes more CPU by", "%", tuple(more_cpu), note="API, host, worker and its stages"
+        ),
+        Figure("in stages with no counterpart by hand", "s", tuple(extras), note=" and ".join(EXTRAS)),
+        Figure("between the stages", "s", tuple(between), note="upload, dispatch, claims, reports, publishing"),
     ]
 
 
@@ -85,6 +92,14 @@ def through_the_pipeline(port: int, recording: Path) -> tuple[float, dict[str, A
         job = client.get(path).raise_for_status().json()
     assert job["status"] == "completed", job["error"]
     return seconds, job
+
+
+def cpu_seconds(*roots: Running) -> float:
+    """The CPU that these processes and all theirs have used, those that are gone included."""
+    family = [
+        p for root in roots for p in (psutil.Process(root.pid), *psutil.Process(root.pid).children(recursive=True))
+    ]
+    return sum(sum(process.cpu_times()[:4]) for process in family)
 
 
 def _ask(by_hand: subprocess.Popen[bytes], recording: Path) -> float:
