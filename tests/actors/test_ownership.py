@@ -22,7 +22,6 @@ from hypothesis.stateful import (
 
 from callsheet.actors.committer import Committer
 from callsheet.actors.journal import OutboxItem
-from callsheet.actors.keys import new_job_id
 from callsheet.actors.store import FolderStore
 from callsheet.jobs import messages as m
 from callsheet.jobs.effects import Dispatch
@@ -113,7 +112,7 @@ class Partition(RuleBasedStateMachine):
     @rule(graph=st.sampled_from(GRAPHS))
     def submits(self, graph: tuple[StageSpec, ...]) -> None:
         if len(self.names) < 4:
-            self.names.append(new_job_id())
+            self.names.append(f"{len(self.names):032x}")  # ids by chance would make each run another one
             self.send(self.names[-1], submission(self.names[-1], graph))
 
     @precondition(lambda self: self.names)
@@ -133,6 +132,12 @@ class Partition(RuleBasedStateMachine):
     def commands(self, data: st.DataObject, command: m.Message, mid: str) -> None:
         """Often under a mid that was used before: it must take effect once."""
         self.send(data.draw(st.sampled_from(self.names)), command, mid)
+
+    @precondition(lambda self: self.model.seen)
+    @rule(data=st.data(), command=st.sampled_from(COMMANDS))
+    def a_mid_comes_again_after_it_was_applied(self, data: st.DataObject, command: m.Message) -> None:
+        job, mid = data.draw(st.sampled_from(sorted(self.model.seen)))
+        self.send(job, command, mid.decode())
 
     @precondition(lambda self: self.model.mailbox)
     @rule(data=st.data())
@@ -186,6 +191,7 @@ class Partition(RuleBasedStateMachine):
     def timers_come_due(self, data: st.DataObject, zombie: bool) -> None:
         due = data.draw(st.lists(st.sampled_from(sorted(self.model.timers)), min_size=1, unique=True))
         epoch = self.epoch - zombie
+        self._heartbeats_ahead_of(due)
         before = set(self.model.mailbox)
         for member in due:
             self.client.zadd(KEYS.timers, {member: 1})
@@ -202,6 +208,13 @@ class Partition(RuleBasedStateMachine):
         fired = [(f[b"job"].decode(), m.decode_message(f[b"body"])) for f in new]
         expected = [(member.partition("|")[0], m.Fired(member.partition("|")[2], tokens[member])) for member in due]
         assert sorted(fired, key=repr) == sorted(expected, key=repr)
+
+    def _heartbeats_ahead_of(self, due: list[str]) -> None:
+        """The worker lives, and its sign of life is in the mailbox already: these timers will be set again."""
+        for member in due:
+            job, _, timer = member.partition("|")
+            if timer.startswith("alive:"):
+                self.send(job, m.Heartbeat(timer.removeprefix("alive:"), self.model.timers[member][0]))
 
     # -- owners
 
@@ -225,9 +238,11 @@ class Partition(RuleBasedStateMachine):
         self.settle()
 
     @precondition(lambda self: len(self.hosts) < 6)
-    @rule()
-    def takes_over(self) -> None:
-        """The owner is dead or frozen where it stands, or will find out: another one has the partition."""
+    @rule(dead=st.booleans())
+    def takes_over(self, dead: bool = False) -> None:
+        """The owner is dead, with what it had in hand; or frozen where it stands, or will find out."""
+        if dead:
+            self.in_hand.clear()
         host = RehearsalHost(len(self.hosts), self.committer, self.client, self.servers[1].url, self.store)
         self.hosts.append(host)
         assert host.epoch == self.epoch + 1, "epochs rise by one with each owner"
@@ -324,11 +339,16 @@ class Partition(RuleBasedStateMachine):
             self.broker.close()
 
     def _ends_well(self) -> None:
-        for zombie in self.hosts:
-            if zombie.frozen:
-                zombie.thaw()
+        for host in self.hosts:
+            if host.frozen:
+                host.thaw()
                 self.settle()
-        self.takes_over()
+        for name in self.names:  # whoever is in memory decides once more on what it remembers
+            self.send(name, m.Retry())
+        while self.host.handle_next():
+            self.settle()
+        self.the_owner_in_office_has_no_reason_to_step_down()
+        self.takes_over(dead=True)
         for _ in range(200):
             if not (self._drains() or self._works()):
                 break
