@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,7 +68,7 @@ class Service:
 
     def processes(self, name: str) -> set[int]:
         """The living processes of this service with this in their command: `child_main` (a stage's), `ffmpeg`."""
-        return {pid for pid in psutil.pids() if name in _read(pid, "cmdline") and self.up.tag in _read(pid, "environ")}
+        return {pid for pid in psutil.pids() if name in _read(pid, "cmdline") and self.up.tag in _group_environ(pid)}
 
     def leftovers(self) -> list[str]:
         """Files of uploads and of work that are still there, though nothing runs."""
@@ -80,6 +81,14 @@ def _read(pid: int, what: str) -> str:
     try:
         return Path(f"/proc/{pid}/{what}").read_text(errors="replace")
     except OSError:
+        return ""
+
+
+def _group_environ(pid: int) -> str:
+    """The environment of the leader of its group: a stage's child leads, ffmpeg in it is given next to nothing."""
+    try:
+        return _read(os.getpgid(pid), "environ")
+    except ProcessLookupError:
         return ""
 
 
