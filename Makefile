@@ -18,8 +18,8 @@ help: ## List these commands
 run: $(VENV)/run.stamp ## Install what is needed and start everything on this machine; Ctrl-C stops it
 	@exec $(BIN)/callsheet up
 
-test: $(VENV)/test.stamp ## Run the tests; ARGS="-k cancel -x" narrows them
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/test.stamp ## Run the tests, three at a time since most of them wait; ARGS="-k cancel -x" narrows them
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 check: format lint types layers test ## Everything CI checks: format, lint, types, layers, tests
 
