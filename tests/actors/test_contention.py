@@ -20,6 +20,7 @@ from callsheet.actors.client import Jobs
 from callsheet.actors.errors import CallsheetError
 from callsheet.actors.keys import PartitionKeys, new_job_id, partition_of
 from callsheet.jobs import messages as m
+from callsheet.jobs.events import Event, StageLogged
 from callsheet.jobs.graph import StageSpec
 from tests.actors.kit import AGAIN, ENDED, check_job, eventually, log_of, submission
 from tests.faults.processes import HostProcess
@@ -27,6 +28,7 @@ from tests.servers import RedisServer
 
 JOBS, SENDERS, PROCESSES, ROUNDS = 20, 50, 2, 24
 PARTITIONS = 16
+KINDS = ("cancel", "success", *["retry"] * 4, *["progress"] * 2, *["log"] * 8)
 GRAPH = (StageSpec("a", retry=AGAIN),)
 _processes = multiprocessing.get_context("spawn")
 
@@ -38,7 +40,7 @@ def plan(sender: int) -> Iterator[tuple[int, str]]:
     """What a sender does: which job, which kind of message; the same in each run."""
     dice = random.Random(sender)
     for _ in range(ROUNDS):
-        yield dice.randrange(JOBS), dice.choice(["cancel", "retry", "progress", "log", "log", "log", "success"])
+        yield dice.randrange(JOBS), dice.choice(KINDS)
 
 
 def run_senders(way: str, url: str, jobs: list[str], first: int, results: Any) -> None:
@@ -56,32 +58,40 @@ async def _senders(way: str, url: str, jobs: list[str], first: int) -> list[tupl
 
 
 async def _sender(send: Any, client: Any, jobs: list[str], number: int) -> list[tuple[str, str]]:
-    """The job and the mark of each message that was accepted."""
+    """The job and the trace of each message that was accepted."""
     accepted = []
     for n, (job, kind) in enumerate(plan(number)):
         mark = f"{number}.{n}"
-        if await send(client, jobs[job], kind, mark):
-            accepted.append((jobs[job], mark))
+        if trace := await send(client, jobs[job], kind, mark):
+            accepted.append((jobs[job], trace))
     return accepted
 
 
-async def _by_mailbox(client: Jobs, job: str, kind: str, mark: str) -> bool:
-    """Whether the owner wrote a log line; commands and successes are sent for the contention they make."""
-    _, stage = await client.stage(job, "a")
-    assert stage is not None
-    token, n = stage.token, stage.heard + 1
-    messages = {"cancel": m.Cancel(), "retry": m.Retry(), "success": m.Succeeded("a", token)}
-    if kind in messages:
-        await client.ask(job, messages[kind], mark)
-        return False
-    await client.ask(job, m.Claim("a", token, "w"))
-    if kind == "progress":
-        await client.ask(job, m.Progress("a", token, n, n / 100))
-        return False
-    return (await client.ask(job, m.LogLines("a", token, n, (mark,)))).ok
+async def _by_mailbox(client: Jobs, job: str, kind: str, mark: str) -> str:
+    """The trace that an accepted message must have left, '' for none: one JobRetried a retry, its mark a log line."""
+    for _ in range(3):  # a report comes too late more often than not, with so many others at it
+        _, stage = await client.stage(job, "a")
+        assert stage is not None
+        token, n = stage.token, stage.heard + 1
+        match kind:
+            case "cancel":
+                await client.ask(job, m.Cancel(), mark)
+                return ""
+            case "retry":
+                return "JobRetried" if (await client.ask(job, m.Retry(), mark)).ok else ""
+            case "success":
+                await client.ask(job, m.Succeeded("a", token))
+                return ""
+            case "progress":
+                await client.ask(job, m.Progress("a", token, n, n / 100))
+                return ""
+        await client.ask(job, m.Claim("a", token, "w"))
+        if (await client.ask(job, m.LogLines("a", token, n, (mark,)))).ok:
+            return mark
+    return ""
 
 
-async def _by_blob(client: Any, job: str, kind: str, mark: str) -> bool:
+async def _by_blob(client: Any, job: str, kind: str, mark: str) -> str:
     """Read, modify, write, as the services that Callsheet replaces did."""
     blob = json.loads(await client.get(f"blob:{job}"))
     seq = blob["seq"] + 1
@@ -90,7 +100,7 @@ async def _by_blob(client: Any, job: str, kind: str, mark: str) -> bool:
         blob["lines"] = [*blob["lines"], mark]
     await client.set(f"blob:{job}", json.dumps(blob))
     await client.rpush(f"events:{job}", json.dumps({"seq": seq, "kind": kind, "mark": mark}))
-    return kind == "log"
+    return mark if kind == "log" else ""
 
 
 def contend(way: str, url: str, jobs: list[str]) -> list[tuple[str, str]]:
@@ -192,9 +202,10 @@ def test_fifty_senders_at_twenty_jobs_through_moving_hosts_make_one_order(
     seen = readers.finish()
     for reader in seen:
         assert reader == {job: [(e.seq, e.raw) for e in log] for job, log in logs.items()}, "readers disagree"
-    histories = {job: [(e.seq, _mark(e.event.data)) for e in log] for job, log in logs.items()}
+    histories = {job: [(e.seq, _trace(e.event)) for e in log] for job, log in logs.items()}
     assert complaints(accepted, histories) == []
-    assert len(accepted) > 50
+    traces = Counter(trace == "JobRetried" for _, trace in accepted)
+    assert min(traces[True], traces[False]) >= 20, "too little was accepted for this to mean anything"
     assert max(e.epoch for log in logs.values() for e in log) > 1, "no partition moved"
     for job in jobs:
         client.ask(job, m.Cancel())
@@ -209,8 +220,10 @@ def _third_host_comes_and_goes(hosts: list[HostProcess], folder: Path, redis_url
     third.terminate()
 
 
-def _mark(body: Any) -> str:
-    return str(body.lines[0]) if hasattr(body, "lines") else ""
+def _trace(event: Event) -> str:
+    if isinstance(event.data, StageLogged):
+        return event.data.lines[0]
+    return event.type if event.type == "JobRetried" else ""
 
 
 def test_the_old_way_loses_updates_under_the_same_load_and_the_checks_see_it(
