@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
-from importlib.resources import files
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import msgspec
 import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -24,25 +22,23 @@ from callsheet.actors.failpoints import failpoint
 from callsheet.actors.keys import PARTITIONS, PartitionKeys, new_job_id, partition_of
 from callsheet.actors.snapshot import decode_job
 from callsheet.actors.tasks import end_tasks
+from callsheet.actors.wire import (
+    CONNECTION,
+    SEND,
+    EventEntry,
+    check_sent,
+    read_entries,
+    read_reply,
+    read_stage,
+    sending,
+    unavailable,
+)
 from callsheet.jobs.draft import Outcome
 from callsheet.jobs.job import Job, StageState
-from callsheet.jobs.messages import Message, Submit, decode_message, encode_message
+from callsheet.jobs.messages import Message, Submit, decode_message
 
-MAX_MAILBOX = 100_000
 MAX_PENDING_ASKS = 10_000
-MAX_CONNECTIONS = 64
-CONNECTION_PATIENCE = 5.0
 IDEMPOTENCY_SECONDS = 24 * 3600
-
-_outcome = msgspec.json.Decoder(Outcome)
-
-
-class EventEntry(msgspec.Struct, frozen=True):
-    """One event as stored: its seq, its type, and its JSON."""
-
-    seq: int
-    type: str
-    raw: bytes
 
 
 class Jobs:
@@ -50,16 +46,7 @@ class Jobs:
 
     def __init__(self, redis_url: str, *, partitions: int = 16, reply_timeout: float = 2.0) -> None:
         # A command is tried again once, on a fresh connection: what it sends is made to be applied once (see `tell`).
-        # Who finds no connection free waits for one: redis-py's own pool would refuse the 101st request at once.
-        pool: Any = aioredis.BlockingConnectionPool.from_url(
-            redis_url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=CONNECTION_PATIENCE,
-            retry=Retry(NoBackoff(), 1),
-            health_check_interval=15,
-            socket_connect_timeout=2.0,
-            socket_timeout=5.0,
-        )
+        pool: Any = aioredis.BlockingConnectionPool.from_url(redis_url, retry=Retry(NoBackoff(), 1), **CONNECTION)
         self.redis: Any = aioredis.Redis(connection_pool=pool)
         self.reply_timeout = reply_timeout
         self._wanted_partitions = partitions
@@ -68,7 +55,7 @@ class Jobs:
         self._pending: dict[bytes, asyncio.Future[Outcome]] = {}
         self._listener: asyncio.Task[None] | None = None
         self._listening = asyncio.Event()
-        self._send = self.redis.register_script(files("callsheet.actors").joinpath("lua/send.lua").read_text())
+        self._send = self.redis.register_script(SEND)
 
     async def close(self) -> None:
         """Close the connections; whoever still waits for an answer gets none."""
@@ -105,19 +92,15 @@ class Jobs:
         if idempotency_key is None:
             return job
         key = f"cs:idempotency:{tenant}:{idempotency_key}"
-        with _unavailable():
+        with unavailable():
             await self.redis.set(key, job, nx=True, ex=IDEMPOTENCY_SECONDS)
             return str((await self.redis.get(key) or job.encode()).decode())
 
     async def _post(self, job: str, message: Message, mid: str, reply: str) -> None:
         keys = await self._partition(job)
-        body = encode_message(message)
-        receipt = body if isinstance(message, Submit) else b""
         failpoint("api.sending")
-        with _unavailable():
-            done = await self._send([keys.mailbox, keys.receipt(job)], [MAX_MAILBOX, job, mid, body, reply, receipt])
-        if done == b"FULL":
-            raise MailboxFull
+        with unavailable():
+            check_sent(await self._send(*sending(keys, job, message, mid, reply)))
         failpoint("api.sent")
 
     # -- reading
@@ -125,13 +108,13 @@ class Jobs:
     async def job(self, job: str) -> Job | None:
         """The job's snapshot. None when there is none (yet: see `submission`). Raises Unavailable, CorruptRecord."""
         keys = await self._partition(job)
-        with _unavailable():
+        with unavailable():
             return decode_job(await self.redis.hgetall(keys.snapshot(job)))
 
     async def submission(self, job: str) -> Submit | None:
         """The accepted submission of a job whose owner has not written it yet."""
         keys = await self._partition(job)
-        with _unavailable():
+        with unavailable():
             raw = await self.redis.get(keys.receipt(job))
         message = decode_message(raw) if raw else None
         return message if isinstance(message, Submit) else None
@@ -139,18 +122,14 @@ class Jobs:
     async def stage(self, job: str, stage: str) -> tuple[str, StageState | None]:
         """The status of a job and one of its stages; ("absent", None) where there is none."""
         keys = await self._partition(job)
-        with _unavailable():
-            status, raw = await self.redis.hmget(keys.snapshot(job), ["status", f"stage.{stage}"])
-        if status is None:
-            return "absent", None
-        return msgspec.json.decode(status), msgspec.json.decode(raw, type=StageState) if raw else None
+        with unavailable():
+            return read_stage(*await self.redis.hmget(keys.snapshot(job), ["status", f"stage.{stage}"]))
 
     async def events(self, job: str, after: int = 0, limit: int = 500) -> list[EventEntry]:
         """The events with a seq above `after`, in order, `limit` at most."""
         keys = await self._partition(job)
-        with _unavailable():
-            entries = await self.redis.xrange(keys.log(job), min=f"({after}", max="+", count=limit)
-        return [_entry(entry_id, fields) for entry_id, fields in entries]
+        with unavailable():
+            return read_entries(await self.redis.xrange(keys.log(job), min=f"({after}", max="+", count=limit))
 
     async def jobs(
         self, tenant: str, limit: int = 50, before: tuple[int, str] | None = None
@@ -169,7 +148,7 @@ class Jobs:
         for partition in keys:
             # As many as share the cursor's millisecond may have been shown already: they are asked for again.
             pipe.zrevrangebyscore(partition.index(tenant), top, "-inf", start=0, num=count + 64, withscores=True)
-        with _unavailable():
+        with unavailable():
             rows = await pipe.execute()
         all_rows = sorted(((int(at), job.decode()) for row in rows for job, at in row), reverse=True)
         return [row for row in all_rows if before is None or row < before][:count]
@@ -183,7 +162,7 @@ class Jobs:
     async def ping(self) -> None:
         """Raise Unavailable unless the journal's Redis answers and every partition has an owner."""
         keys = await self._all_partitions()
-        with _unavailable():
+        with unavailable():
             owned = await self.redis.exists(*(k.lease for k in keys))
         if owned < len(keys):
             raise Unavailable(f"{len(keys) - owned} of {len(keys)} partitions have no owner")
@@ -196,7 +175,7 @@ class Jobs:
 
     async def _all_partitions(self) -> Sequence[PartitionKeys]:
         if not self._keys:
-            with _unavailable():
+            with unavailable():
                 await self.redis.set(PARTITIONS, self._wanted_partitions, nx=True)
                 count = int(await self.redis.get(PARTITIONS) or self._wanted_partitions)
             self._keys = [PartitionKeys(n) for n in range(count)]
@@ -214,10 +193,10 @@ class Jobs:
     async def _read_replies(self) -> None:
         """Hand each reply to the one who asked. A lost connection costs answers (NoAnswer), never a message."""
         async for message in subscription(self.redis, self._reply_channel, self._listening):
-            mid, _, raw = message.partition(b" ")
+            mid, outcome = read_reply(message)
             future = self._pending.get(mid)
             if future and not future.done():
-                future.set_result(_outcome.decode(raw))
+                future.set_result(outcome)
 
 
 async def subscription(client: Any, channel: str, ready: asyncio.Event) -> AsyncIterator[bytes]:
@@ -239,15 +218,3 @@ async def subscription(client: Any, channel: str, ready: asyncio.Event) -> Async
             ready.clear()
             with contextlib.suppress(RedisError):
                 await pubsub.aclose()
-
-
-def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> EventEntry:
-    return EventEntry(int(entry_id.partition(b"-")[0]), fields[b"t"].decode(), fields[b"e"])
-
-
-@contextlib.contextmanager
-def _unavailable() -> Iterator[None]:
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise Unavailable(f"the journal cannot be reached or cannot write ({type(error).__name__})") from error

@@ -18,10 +18,11 @@ from typing import Any
 import structlog
 from redis.exceptions import RedisError
 
-from callsheet.actors.client import EventEntry, Jobs
+from callsheet.actors.client import Jobs
 from callsheet.actors.errors import CallsheetError
 from callsheet.actors.keys import feed_channel
 from callsheet.actors.tasks import end_tasks
+from callsheet.actors.wire import EventEntry
 
 log = structlog.get_logger("api")
 RING = 512  # events of a job kept for its watchers; who is further behind reads the journal

@@ -10,9 +10,10 @@ import redis
 from msgspec.structs import replace
 
 from callsheet.actors.committer import Committer, JournalDownError
-from callsheet.actors.errors import CorruptRecord, MailboxFull
+from callsheet.actors.errors import CorruptRecord
 from callsheet.actors.keys import PartitionKeys, feed_channel
 from callsheet.actors.snapshot import changed_fields, decode_job
+from callsheet.actors.wire import check_sent, sending
 from callsheet.jobs.draft import Decision, Outcome
 from callsheet.jobs.effects import (
     ClearTimer,
@@ -29,7 +30,7 @@ from callsheet.jobs.effects import (
 )
 from callsheet.jobs.events import JobSubmitted, encode_event
 from callsheet.jobs.job import Job
-from callsheet.jobs.messages import Cancel, Fired, Forget, Message, Retry, Submit, encode_message
+from callsheet.jobs.messages import Cancel, Fired, Forget, Message, Retry, Submit
 
 MAX_DEAD_BYTES = 16_384  # of a message that is set aside: its beginning tells what it was
 _encode = msgspec.json.Encoder().encode
@@ -104,11 +105,9 @@ class Journal:
         kept = f"{generation} ".encode() + encode_effect(item.effect) if generation else b""
         self._committer.run("performed", [self.keys.outbox, self.keys.dispatched], [item.id, kept])
 
-    def post(self, job: str, message: Message, bound: int) -> None:
+    def post(self, job: str, message: Message) -> None:
         """Send a message to a job of this partition. Raises MailboxFull."""
-        args = [bound, job, secrets.token_hex(12), encode_message(message), "", ""]
-        if self._committer.run("send", [self.keys.mailbox, self.keys.receipt(job)], args) == b"FULL":
-            raise MailboxFull
+        check_sent(self._committer.run("send", *sending(self.keys, job, message, secrets.token_hex(12), "")))
 
     def _keys(self, delivery: Delivery, old: Job | None) -> list[str]:
         k, job = self.keys, delivery.job

@@ -12,7 +12,6 @@ import structlog
 from dramatiq.errors import BrokerError
 
 from callsheet.actors import broker as work
-from callsheet.actors.client import MAX_MAILBOX
 from callsheet.actors.committer import JournalDownError, connect
 from callsheet.actors.errors import MailboxFull
 from callsheet.actors.failpoints import failpoint
@@ -125,7 +124,7 @@ class Performer:
                 self._store.tidy(item.job, keep, before)
             case RemoveFiles():
                 self._store.remove_job(item.job)
-                owner.journal.post(item.job, FilesRemoved(), MAX_MAILBOX)
+                owner.journal.post(item.job, FilesRemoved())
             case _:
                 assert_never(item.effect)
         failpoint("host.performed")

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from callsheet.actors.client import EventEntry
+from callsheet.actors.wire import EventEntry
 from callsheet.jobs.draft import rfc3339
 from callsheet.jobs.job import FileRef, Job, StageState
 from callsheet.jobs.messages import Submit

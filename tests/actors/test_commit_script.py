@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from callsheet.actors import wire
 from callsheet.actors.committer import Committer
 from callsheet.actors.errors import CorruptRecord, MailboxFull
 from callsheet.actors.journal import Delivery, Journal, LostOwnershipError, OutboxItem
@@ -284,10 +285,11 @@ def test_a_dead_letter_is_kept_in_part_and_the_asker_is_told(stage: Stage) -> No
     assert stage.client.xlen(KEYS.mailbox) == 0
 
 
-def test_a_full_mailbox_refuses_what_the_host_itself_sends_too(stage: Stage) -> None:
+def test_a_full_mailbox_refuses_what_the_host_itself_sends_too(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MAX_MAILBOX", 1)
     stage.put(m.Cancel())
     with pytest.raises(MailboxFull):
-        stage.journal.post(stage.id, m.FilesRemoved(), bound=1)
+        stage.journal.post(stage.id, m.FilesRemoved())
     assert stage.client.xlen(KEYS.mailbox) == 1
 
 

@@ -11,9 +11,9 @@ import pytest
 import redis
 
 from callsheet.actors import committer as committing
-from callsheet.actors.client import MAX_MAILBOX
 from callsheet.actors.committer import Committer, JournalDownError
 from callsheet.actors.keys import PartitionKeys
+from callsheet.actors.wire import MAX_MAILBOX
 from tests.actors.kit import eventually, everything
 from tests.servers import RedisServer
 

@@ -11,9 +11,9 @@ import pykka
 import pytest
 import structlog
 
-from callsheet.actors import client as sending
 from callsheet.actors import host as hosting
 from callsheet.actors import job_actor
+from callsheet.actors import wire as sending
 from callsheet.actors.blocking import BlockingJobs
 from callsheet.actors.errors import CorruptRecord, MailboxFull
 from callsheet.actors.host import Host, wall_clock

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from callsheet.actors import feed as feed_module
-from callsheet.actors.client import EventEntry, Jobs
+from callsheet.actors.client import Jobs
 from callsheet.actors.feed import PAGE, RING, CursorLostError, Feed
 from callsheet.actors.keys import PartitionKeys, feed_channel, new_job_id, partition_of
+from callsheet.actors.wire import EventEntry
 from tests.servers import RedisServer
 
 

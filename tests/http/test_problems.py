@@ -11,7 +11,7 @@ import httpx
 import pytest
 import redis
 
-from callsheet.actors import client as client_module
+from callsheet.actors import wire
 from callsheet.actors.client import Jobs
 from callsheet.actors.keys import PartitionKeys, partition_of
 from callsheet.config.settings import Settings
@@ -165,7 +165,7 @@ async def away(settings: Settings, _patch: pytest.MonkeyPatch) -> httpx.Response
 
 
 async def full(settings: Settings, patch: pytest.MonkeyPatch) -> httpx.Response:
-    patch.setattr(client_module, "MAX_MAILBOX", 0)
+    patch.setattr(wire, "MAX_MAILBOX", 0)
     answer = await submit_inside(settings)
     assert not [p for p in (settings.data / "store").rglob("*") if p.is_file()], "a file was left behind"
     return answer

@@ -1,0 +1,79 @@
+"""What goes over the wire between a caller and Redis, in both directions: the same for either kind of client."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+from redis.exceptions import RedisError
+
+from callsheet.actors.errors import MailboxFull, Unavailable
+from callsheet.actors.keys import PartitionKeys
+from callsheet.jobs.draft import Outcome
+from callsheet.jobs.job import StageState
+from callsheet.jobs.messages import Message, Submit, encode_message
+
+MAX_MAILBOX = 100_000
+# Who finds no connection free waits for one: redis-py's own pool would refuse the 101st request at once.
+CONNECTION: dict[str, Any] = {
+    "max_connections": 64,
+    "timeout": 5.0,
+    "health_check_interval": 15,
+    "socket_connect_timeout": 2.0,
+    "socket_timeout": 5.0,
+}
+SEND = files("callsheet.actors").joinpath("lua/send.lua").read_text()
+
+_outcome = msgspec.json.Decoder(Outcome)
+_stage = msgspec.json.Decoder(StageState)
+
+
+class EventEntry(msgspec.Struct, frozen=True):
+    """One event as stored: its seq, its type, and its JSON."""
+
+    seq: int
+    type: str
+    raw: bytes
+
+
+def sending(keys: PartitionKeys, job: str, message: Message, mid: str, reply: str) -> tuple[list[str], list[Any]]:
+    """The keys and arguments of send.lua for a message."""
+    body = encode_message(message)
+    receipt = body if isinstance(message, Submit) else b""
+    return [keys.mailbox, keys.receipt(job)], [MAX_MAILBOX, job, mid, body, reply, receipt]
+
+
+def check_sent(answer: Any) -> None:
+    """Raise MailboxFull unless the message is in."""
+    if answer == b"FULL":
+        raise MailboxFull
+
+
+def read_reply(raw: bytes) -> tuple[bytes, Outcome]:
+    """The mid that was asked under, and the owner's outcome."""
+    mid, _, outcome = raw.partition(b" ")
+    return mid, _outcome.decode(outcome)
+
+
+def read_stage(status: bytes | None, stage: bytes | None) -> tuple[str, StageState | None]:
+    """The status of a job and one of its stages; ("absent", None) where there is none."""
+    if status is None:
+        return "absent", None
+    return msgspec.json.decode(status), _stage.decode(stage) if stage else None
+
+
+def read_entries(entries: Any) -> list[EventEntry]:
+    """Events as XRANGE answers them."""
+    return [EventEntry(int(id_.partition(b"-")[0]), fields[b"t"].decode(), fields[b"e"]) for id_, fields in entries]
+
+
+@contextlib.contextmanager
+def unavailable() -> Iterator[None]:
+    """What goes wrong with Redis is Unavailable to the caller."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise Unavailable(f"the journal cannot be reached or cannot write ({type(error).__name__})") from error
