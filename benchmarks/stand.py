@@ -118,7 +118,9 @@ def until(
     """Wait until it holds; the moment (perf_counter) at which that was seen."""
     deadline = time.monotonic() + patience
     while not holds():
-        if time.monotonic() > deadline or (process is not None and process.poll() is not None):
-            raise TimeoutError(f"not reached: {what}")
+        if process is not None and process.poll() is not None:
+            raise RuntimeError(f"not reached: {what}; the process ended, and roles.log says why")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not reached within {patience:g} s: {what}")
         time.sleep(every)
     return time.perf_counter()
