@@ -42,7 +42,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", help=f"which ones: {', '.join(BENCHES)}; none: all")
     parser.add_argument("--quick", action="store_true", help="tiny loads, once: to see that everything still runs")
     parser.add_argument("--repeats", type=int, help="repetitions, in place of those the page is made of")
-    parser.add_argument("--folder", type=Path, default=ROOT / "var" / "bench", help="where Redis and the results go")
+    parser.add_argument(
+        "--folder",
+        type=lambda f: Path(f).absolute(),
+        default=ROOT / "var" / "bench",
+        help="where Redis and the results go",
+    )
     return parser.parse_args()
 
 
