@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from dramatiq import Message
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -33,14 +32,10 @@ from tests.servers import RedisServer
 
 FAN = (StageSpec("a"), StageSpec("clip", ("a",), each="a", may_fail=True, retry=AGAIN))
 GRAPHS = (ONE, PAIR, FAN)
-PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
-SOAK = PROFILE == "soak"
 CAMPAIGN = settings(
     deadline=None,
-    max_examples=2_000 if SOAK else 40,
-    stateful_step_count=100 if SOAK else 40,
-    phases=[Phase.generate] if PROFILE == "planted" else list(Phase),  # who plants a bug needs no small example
-    derandomize=PROFILE == "planted",
+    max_examples=40,
+    stateful_step_count=40,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
 COMMANDS = (m.Cancel(), m.Retry(), m.Retry("a", {"n": 1}), m.Retry(None, {"n": True}), m.Forget())
@@ -411,6 +406,11 @@ def partition(
     Partition.committer.stop()
 
 
-@pytest.mark.timeout(7_200 if SOAK else 600)
-def test_ownership_holds_under_any_sequence_of_messages_crashes_and_takeovers(partition: type[Partition]) -> None:
-    run_state_machine_as_test(partition, settings=CAMPAIGN)
+@pytest.mark.soak  # in every run too, where it is a short one
+@pytest.mark.timeout(3_600)
+def test_ownership_holds_under_any_sequence_of_messages_crashes_and_takeovers(
+    partition: type[Partition], request: pytest.FixtureRequest
+) -> None:
+    long = request.config.getoption("markexpr") == "soak"
+    campaign = settings(CAMPAIGN, max_examples=1_500, stateful_step_count=100) if long else CAMPAIGN
+    run_state_machine_as_test(partition, settings=campaign)
