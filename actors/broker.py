@@ -6,13 +6,14 @@ What it loses as a whole is noticed by `generation`; what it delivers twice is t
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 from uuid import uuid4
 
 import redis
-from dramatiq import Actor, Consumer, Message
-from dramatiq.brokers.redis import RedisBroker
+from dramatiq import Actor, Consumer, Message, MessageProxy
+from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.common import dq_name
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -24,6 +25,41 @@ HEARTBEAT_TIMEOUT = 10_000  # ms without a sign of a worker after which its mess
 EVERY_COMMAND = 1_000_000  # of a million: look for messages of dead workers with each command (default: one in 1,000)
 SIGN_OF_LIFE = 500  # ms
 ANSWER_SECONDS = 5.0
+
+
+_Dramatiqs: Any = _RedisConsumer  # it has no annotations
+
+
+class _Consumer(_Dramatiqs):  # type: ignore[misc]
+    """Dramatiq's consumer, which looks for work the moment a slot is free; by itself it would sleep up to 20 ms more.
+    (Measured with stages that do nothing: a third more of them a second.)
+    """
+
+    def __init__(self, broker: RedisBroker, queue_name: str, prefetch: int, timeout: int) -> None:
+        super().__init__(broker, queue_name, prefetch, timeout)
+        self._freed = threading.Event()
+
+    def ack(self, message: MessageProxy) -> None:
+        """See Consumer."""
+        super().ack(message)
+        self._freed.set()
+
+    def nack(self, message: MessageProxy) -> None:
+        """See Consumer."""
+        super().nack(message)
+        self._freed.set()
+
+    def __next__(self) -> MessageProxy | None:
+        self._freed.clear()  # before the look: what is freed after it is not slept through
+        if self._full():
+            self._freed.wait(self.timeout / 1000)
+            if self._full():
+                return None
+            self.misses = 0
+        return cast("MessageProxy | None", super().__next__())
+
+    def _full(self) -> bool:
+        return not self.message_cache and self.outstanding_message_count >= self.prefetch
 
 
 class Broker(RedisBroker):
@@ -49,6 +85,11 @@ class Broker(RedisBroker):
         # whose slots are taken, and which fetches nothing: without it, what runs would be delivered to others.
         timeout = SIGN_OF_LIFE if queue_name == dq_name(queue_name) else timeout
         return super().consume(queue_name, prefetch, timeout)
+
+    @property
+    def consumer_class(self) -> type[_Consumer]:
+        """What `consume` makes."""
+        return _Consumer
 
     def close(self) -> None:
         """Close the connections."""

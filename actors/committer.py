@@ -20,6 +20,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from redis.retry import Retry
 
 MAX_BATCH = 256
+MAX_CONNECTIONS = 1024  # above the threads of any host: redis-py's own bound, 100, made a pool of 128 lose partitions
 SCRIPTS = ("commit", "dead", "fire", "lease", "performed", "send")
 
 
@@ -45,7 +46,12 @@ def connect(url: str) -> Any:
     Any: redis-py types every answer for bytes and str, for now and for later, all at once.
     """
     return redis.Redis.from_url(
-        url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=2.0, socket_timeout=10.0, protocol=2
+        url,
+        retry=Retry(NoBackoff(), 0),
+        socket_connect_timeout=2.0,
+        socket_timeout=10.0,
+        protocol=2,
+        max_connections=MAX_CONNECTIONS,
     )
 
 
