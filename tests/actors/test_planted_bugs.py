@@ -1,6 +1,6 @@
 """Guard against a false green: each of these bugs, planted in a copy of the tree, is caught by a quick test.
 
-docs/decisions/0005-planted-bugs.md lists them. Plant new ones here when a promise gets a new guard.
+docs/decisions/planted-bugs.md lists them. Plant new ones here when a promise gets a new guard.
 """
 
 from __future__ import annotations
