@@ -18,13 +18,14 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from callsheet.actors.errors import NoAnswer, Unavailable
-from callsheet.actors.keys import PARTITIONS, PartitionKeys, partition_of
+from callsheet.actors.keys import PartitionKeys, partition_of
 from callsheet.actors.snapshot import decode_job
 from callsheet.actors.wire import (
     CONNECTION,
     SEND,
     EventEntry,
     check_sent,
+    fixed_partitions,
     read_entries,
     read_reply,
     read_stage,
@@ -106,9 +107,7 @@ class BlockingJobs:
     def _partition(self, job: str) -> PartitionKeys:
         if not self._keys:
             with unavailable():
-                self._redis.set(PARTITIONS, self._wanted_partitions, nx=True)
-                count = int(self._redis.get(PARTITIONS) or self._wanted_partitions)
-            self._keys = [PartitionKeys(n) for n in range(count)]
+                self._keys = fixed_partitions(self._redis, self._wanted_partitions)
         return self._keys[partition_of(job, len(self._keys))]
 
     # -- replies

@@ -27,6 +27,7 @@ from callsheet.actors.wire import (
     SEND,
     EventEntry,
     check_sent,
+    partition_keys,
     read_entries,
     read_reply,
     read_stage,
@@ -177,8 +178,7 @@ class Jobs:
         if not self._keys:
             with unavailable():
                 await self.redis.set(PARTITIONS, self._wanted_partitions, nx=True)
-                count = int(await self.redis.get(PARTITIONS) or self._wanted_partitions)
-            self._keys = [PartitionKeys(n) for n in range(count)]
+                self._keys = partition_keys(await self.redis.get(PARTITIONS))
         return self._keys
 
     async def _listen(self) -> None:

@@ -12,7 +12,8 @@ import socket
 from typing import Any
 
 from callsheet.actors.committer import Committer
-from callsheet.actors.keys import HOSTS, PARTITIONS, PartitionKeys
+from callsheet.actors.keys import HOSTS, PartitionKeys
+from callsheet.actors.wire import fixed_partitions
 
 
 class Leases:
@@ -28,9 +29,7 @@ class Leases:
 
     def fix_partitions(self) -> None:
         """Learn how many partitions there are; the first one to ask decides it for good."""
-        self._redis.set(PARTITIONS, self._wanted, nx=True)
-        count = int(self._redis.get(PARTITIONS))
-        self.keys = [PartitionKeys(n) for n in range(count)]
+        self.keys = fixed_partitions(self._redis, self._wanted)
 
     def fair_share(self) -> int:
         """Say that this host is alive, and how many partitions each living host should own at most."""

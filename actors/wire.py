@@ -11,7 +11,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from callsheet.actors.errors import MailboxFull, Unavailable
-from callsheet.actors.keys import PartitionKeys
+from callsheet.actors.keys import PARTITIONS, PartitionKeys
 from callsheet.jobs.draft import Outcome
 from callsheet.jobs.job import StageState
 from callsheet.jobs.messages import Message, Submit, encode_message
@@ -37,6 +37,19 @@ class EventEntry(msgspec.Struct, frozen=True):
     seq: int
     type: str
     raw: bytes
+
+
+def fixed_partitions(client: Any, wanted: int) -> list[PartitionKeys]:
+    """The partitions there are; the first one to ask decides their number for good."""
+    client.set(PARTITIONS, wanted, nx=True)
+    return partition_keys(client.get(PARTITIONS))
+
+
+def partition_keys(found: bytes | None) -> list[PartitionKeys]:
+    """The keys of as many partitions as were found. A guess would send messages where nobody reads them."""
+    if found is None:
+        raise Unavailable("the journal was emptied at this very moment")
+    return [PartitionKeys(number) for number in range(int(found))]
 
 
 def sending(keys: PartitionKeys, job: str, message: Message, mid: str, reply: str) -> tuple[list[str], list[Any]]:

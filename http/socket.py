@@ -27,7 +27,7 @@ from callsheet.http.represent import job_json
 from callsheet.jobs.job import TERMINAL, Job
 from callsheet.jobs.messages import Cancel, Retry
 
-NORMAL, UNSUPPORTED, POLICY, INTERNAL, RESTARTING = 1000, 1003, 1008, 1011, 1012
+NORMAL, UNSUPPORTED, POLICY, RESTARTING = 1000, 1003, 1008, 1012
 MAX_FRAMES, PER_SECONDS = 20, 1.0  # more than that is a flood
 MAX_WAITING = 8  # commands that may wait for their turn
 ANSWER_SECONDS = 5.0
