@@ -47,7 +47,7 @@ docs: $(VENV)/test.stamp ## Write the generated pages again
 
 lock: ## Resolve the dependencies again (needs uv); ARGS=--upgrade takes newer ones
 	$(COMPILE) $(ARGS) -o requirements.txt pyproject.toml
-	$(COMPILE) $(ARGS) -c requirements.txt --extra dev -o requirements-dev.txt pyproject.toml
+	$(COMPILE) $(ARGS) -c requirements.txt --extra s3 --extra otel --extra dev -o requirements-dev.txt pyproject.toml
 	$(COMPILE) $(ARGS) -c requirements.txt --extra bench -o requirements-bench.txt pyproject.toml
 
 clean: ## Remove what was built and installed; never the data in var/

@@ -14,7 +14,7 @@ from callsheet.actors.client import Jobs
 from callsheet.actors.store import ArtifactStore
 from callsheet.http.conditions import entity_tags, is_known, wanted_range
 from callsheet.http.problems import Problem
-from callsheet.http.reach import find
+from callsheet.http.reach import find, tenant_of
 from callsheet.http.represent import artifact_json
 from callsheet.jobs.job import FileRef
 
@@ -50,9 +50,9 @@ class ArtifactList:
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
 
-    async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response, job_id: str) -> None:
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, job_id: str) -> None:
         """What the job has published so far."""
-        job = await find(self._jobs, job_id)
+        job = await find(self._jobs, job_id, tenant_of(req))
         resp.content_type = "application/json"
         resp.data = msgspec.json.encode({"artifacts": [artifact_json(job_id, ref) for ref in job.artifacts]})
 
@@ -66,7 +66,7 @@ class ArtifactFile:
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, job_id: str, name: str) -> None:
         """The file, or the range of it that is asked for."""
-        job = await find(self._jobs, job_id)
+        job = await find(self._jobs, job_id, tenant_of(req))
         ref = next((ref for ref in job.artifacts if ref.name == name), None)  # a name is looked up, never a path
         if ref is None:
             raise Problem("not_found")

@@ -14,10 +14,10 @@ from callsheet.actors.feed import CursorLostError, Feed, FeedEntry
 from callsheet.http.body import Body
 from callsheet.http.conditions import checked_number, whole_number
 from callsheet.http.problems import Problem
-from callsheet.http.reach import find
+from callsheet.http.reach import find, tenant_of
 from callsheet.http.represent import events_json, job_json
 from callsheet.jobs.events import TERMINAL_EVENTS
-from callsheet.jobs.job import TERMINAL
+from callsheet.jobs.job import TERMINAL, Job
 
 MAX_SEQ = 10**15
 MAX_PAGE = 1000
@@ -36,7 +36,7 @@ class JobEvents:
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, job_id: str) -> None:
         """History, or the live feed for who asks for an event stream."""
-        job = await find(self._jobs, job_id)
+        job = await find(self._jobs, job_id, tenant_of(req))
         resp.append_header("Vary", "Accept")
         if "text/event-stream" not in (req.get_header("Accept") or "").lower():
             return await self._history(req, resp, job_id)
@@ -49,7 +49,7 @@ class JobEvents:
         resp.set_header("X-Accel-Buffering", "no")
         body: Body = req.scope["callsheet.body"]
         resp.stream = EventStream(  # type: ignore[assignment]  # Falcon closes what has `close`
-            self._jobs, self._feed, job_id, after=after, ping_seconds=self._ping_seconds, body=body
+            self._jobs, self._feed, job, after=after, ping_seconds=self._ping_seconds, body=body
         )
         return None
 
@@ -64,10 +64,11 @@ class JobEvents:
 class EventStream:
     """The frames of one watcher. Falcon closes it when the client goes."""
 
-    def __init__(self, jobs: Jobs, feed: Feed, job: str, *, after: int, ping_seconds: float, body: Body) -> None:
+    def __init__(self, jobs: Jobs, feed: Feed, job: Job, *, after: int, ping_seconds: float, body: Body) -> None:
         self._jobs = jobs
         self._feed = feed
-        self._job = job
+        self._job = job.id
+        self._tenant = job.tenant
         self._body = body
         self._after = after
         self._ping_seconds = ping_seconds
@@ -103,7 +104,7 @@ class EventStream:
                 pass
             # The journal does not continue from what the client has: it gets the job as it is, and goes on from there.
             try:
-                job = await find(self._jobs, self._job)
+                job = await find(self._jobs, self._job, self._tenant)
             except Problem:
                 return
             self._after = job.seq

@@ -15,7 +15,7 @@ from callsheet.http.body import read_json
 from callsheet.http.conditions import is_known, seq_expected, whole_number
 from callsheet.http.intake import checked_params
 from callsheet.http.problems import Problem
-from callsheet.http.reach import TENANT, accepted, find, send
+from callsheet.http.reach import accepted, find, send, tenant_of
 from callsheet.http.represent import job_json, job_path
 from callsheet.http.submit import Submitting
 from callsheet.jobs.job import Job
@@ -47,7 +47,7 @@ class JobList:
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """A page of jobs, newest first."""
         limit = whole_number(req, "limit", 50, 1, MAX_PAGE)
-        page, following = await self._jobs.jobs(TENANT, limit, _place(req.get_param("cursor")))
+        page, following = await self._jobs.jobs(tenant_of(req), limit, _place(req.get_param("cursor")))
         shown = [job_json(job) for job in page if job.status != "expired"]
         _put(resp, {"jobs": shown, "next": _cursor(following)})
 
@@ -64,12 +64,12 @@ class OneJob:
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, job_id: str) -> None:
         """The job as it is now."""
-        job = await find(self._jobs, job_id)
+        job = await find(self._jobs, job_id, tenant_of(req))
         put_job(resp, job, 304 if is_known(req, str(job.seq)) else 200)
 
     async def on_delete(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, job_id: str) -> None:
         """Forget it: its files, then its record."""
-        job = await find(self._jobs, job_id)
+        job = await find(self._jobs, job_id, tenant_of(req))
         message = Forget(if_match=seq_expected(req, job.seq))
         if accepted(await send(self._jobs, job_id, message)):
             resp.status = 204
@@ -85,7 +85,7 @@ class CancelJob:
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, job_id: str) -> None:
         """Stop the job."""
-        job = await find(self._jobs, job_id)
+        job = await find(self._jobs, job_id, tenant_of(req))
         converted(await read_json(req), NoFields)
         accepted(await send(self._jobs, job_id, Cancel(if_match=seq_expected(req, job.seq))))
         put_job(resp, await self._jobs.job(job_id) or job, 202)
@@ -100,7 +100,7 @@ class RetryJob:
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, job_id: str) -> None:
         """Open the next attempt."""
-        job = await find(self._jobs, job_id)
+        job = await find(self._jobs, job_id, tenant_of(req))
         message = retry_message(self._pipelines, job, await read_json(req), seq_expected(req, job.seq))
         accepted(await send(self._jobs, job_id, message))
         put_job(resp, await self._jobs.job(job_id) or job, 202)

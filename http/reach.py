@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import falcon.asgi
+
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import NoAnswer
 from callsheet.actors.keys import JOB_ID
@@ -14,14 +16,20 @@ from callsheet.jobs.job import Job
 from callsheet.jobs.messages import Message
 from callsheet.jobs.states import ABSENT, STATUSES, allowed_actions
 
-TENANT = "default"  # the only one until there are keys
+DEFAULT_TENANT = "default"
 
 
-async def find(jobs: Jobs, job_id: str) -> Job:
+def tenant_of(req: falcon.asgi.Request) -> str:
+    """Whose request this is: everything it makes belongs to that tenant, and it sees nothing else."""
+    tenant: str = getattr(req.context, "tenant", DEFAULT_TENANT)
+    return tenant
+
+
+async def find(jobs: Jobs, job_id: str, tenant: str) -> Job:
     """The job, as committed; or as submitted while its owner has not written it. Raises Problem: a malformed id, an
     unknown one and another tenant's are the same to whoever asks."""
     job = await find_any(jobs, job_id)
-    if job is None or job.tenant != TENANT:
+    if job is None or job.tenant != tenant:
         raise Problem("not_found")
     if job.status == "expired":
         raise Problem("job_expired")

@@ -22,7 +22,7 @@ from callsheet.http.conditions import whole_number
 from callsheet.http.events import MAX_SEQ, is_the_end
 from callsheet.http.jobs import NoFields, converted, retry_message
 from callsheet.http.problems import Problem, problem_of
-from callsheet.http.reach import find, send
+from callsheet.http.reach import find, send, tenant_of
 from callsheet.http.represent import job_json
 from callsheet.jobs.job import TERMINAL, Job
 from callsheet.jobs.messages import Cancel, Retry
@@ -43,14 +43,14 @@ class JobSocket:
         self._pipelines = pipelines
         self._ping_seconds = ping_seconds
 
-    async def on_get(self, _req: falcon.asgi.Request, _resp: falcon.asgi.Response, job_id: str) -> None:
+    async def on_get(self, req: falcon.asgi.Request, _resp: falcon.asgi.Response, job_id: str) -> None:
         """A request without the upgrade."""
-        await find(self._jobs, job_id)
+        await find(self._jobs, job_id, tenant_of(req))
         raise Problem("upgrade_required", headers={"Upgrade": "websocket"})
 
     async def on_websocket(self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket, job_id: str) -> None:
         """Watch, and command. Who asks for a job that is not there is refused before the handshake."""
-        job = await find(self._jobs, job_id)
+        job = await find(self._jobs, job_id, tenant_of(req))
         after = whole_number(req, "after", 0, 0, MAX_SEQ)
         await ws.accept()
         session = Session(self._jobs, self._feed, self._pipelines, ws, self._ping_seconds)
@@ -68,13 +68,13 @@ class Session:
         self._pipelines = pipelines
         self._ws = ws
         self._ping_seconds = ping_seconds
-        self._job = ""
+        self._job = self._tenant = ""
         self._commands: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING)
         self._promised = 0  # the seq up to which accepted commands are known to have taken the job
 
     async def run(self, job: Job, after: int) -> int:
         """Until one side ends it; the code to close with."""
-        self._job = job.id
+        self._job, self._tenant = job.id, job.tenant
         work = [self._tell(job, after), self._listen(), self._obey()]
         tasks = [asyncio.create_task(part) for part in work]
         try:
@@ -94,7 +94,7 @@ class Session:
                 if (ended and await self._is_over(after)) or await self._follow(after):
                     return NORMAL
             except CursorLostError:
-                job = await find(self._jobs, self._job)
+                job = await find(self._jobs, self._job, self._tenant)
                 after = job.seq
                 await self._control(type="reset", job=job_json(job))
         return RESTARTING
@@ -160,7 +160,7 @@ class Session:
             self._commands.task_done()
 
     async def _command(self, command: Any, members: dict[str, Any]) -> dict[str, Any]:
-        job = await find(self._jobs, self._job)
+        job = await find(self._jobs, self._job, self._tenant)
         message: Cancel | Retry
         if command == "cancel":
             converted(members, NoFields)

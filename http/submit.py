@@ -14,7 +14,7 @@ from callsheet.config.settings import Settings
 from callsheet.http.body import read_json
 from callsheet.http.intake import Intake, unbroken
 from callsheet.http.problems import Problem
-from callsheet.http.reach import TENANT, accepted, find_any, send
+from callsheet.http.reach import accepted, find_any, send, tenant_of
 from callsheet.http.represent import as_submitted
 from callsheet.jobs.job import Job
 from callsheet.jobs.messages import Submit
@@ -35,11 +35,12 @@ class Submitting:
         """The job that this request makes, or has made before under the same idempotency key. Raises Problem."""
         await _refuse_other_bodies(req)
         key = _idempotency_key(req)
-        job = await self._jobs.job_id_for(TENANT, key)
+        tenant = tenant_of(req)
+        job = await self._jobs.job_id_for(tenant, key)
         await self._jobs.submission(job)  # if the journal is away, say so before the upload
         intake = Intake(self._settings, self._store, self._pipelines)
         try:
-            submission = await intake.read(req, job, TENANT)
+            submission = await intake.read(req, job, tenant)
             if key is not None and (known := await self._known(submission)):
                 return known
             if not await intake.keep(job):
