@@ -16,6 +16,7 @@ from callsheet.http.conditions import entity_tags, is_known, wanted_range
 from callsheet.http.problems import Problem
 from callsheet.http.reach import find, tenant_of
 from callsheet.http.represent import artifact_json
+from callsheet.http.schemas import ArtifactPage
 from callsheet.jobs.job import FileRef
 
 PIECE = 256 * 1024
@@ -54,7 +55,7 @@ class ArtifactList:
         """What the job has published so far."""
         job = await find(self._jobs, job_id, tenant_of(req))
         resp.content_type = "application/json"
-        resp.data = msgspec.json.encode({"artifacts": [artifact_json(job_id, ref) for ref in job.artifacts]})
+        resp.data = msgspec.json.encode(ArtifactPage([artifact_json(job_id, ref) for ref in job.artifacts]))
 
 
 class ArtifactFile:

@@ -16,6 +16,7 @@ from callsheet.http.conditions import checked_number, whole_number
 from callsheet.http.problems import Problem
 from callsheet.http.reach import find, tenant_of
 from callsheet.http.represent import events_json, job_json
+from callsheet.http.schemas import Reset
 from callsheet.jobs.events import TERMINAL_EVENTS
 from callsheet.jobs.job import TERMINAL, Job
 
@@ -108,7 +109,7 @@ class EventStream:
             except Problem:
                 return
             self._after = job.seq
-            yield b"event: reset\ndata: %s\n\n" % msgspec.json.encode({"type": "reset", "job": job_json(job)})
+            yield b"event: reset\ndata: %s\n\n" % msgspec.json.encode(Reset(job_json(job)))
             if job.status in TERMINAL:
                 return
 

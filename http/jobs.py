@@ -17,6 +17,7 @@ from callsheet.http.intake import checked_params
 from callsheet.http.problems import Problem
 from callsheet.http.reach import accepted, find, send, tenant_of
 from callsheet.http.represent import job_json, job_path
+from callsheet.http.schemas import JobPage
 from callsheet.http.submit import Submitting
 from callsheet.jobs.job import Job
 from callsheet.jobs.messages import Cancel, Forget, Retry
@@ -49,7 +50,7 @@ class JobList:
         limit = whole_number(req, "limit", 50, 1, MAX_PAGE)
         page, following = await self._jobs.jobs(tenant_of(req), limit, _place(req.get_param("cursor")))
         shown = [job_json(job) for job in page if job.status != "expired"]
-        _put(resp, {"jobs": shown, "next": _cursor(following)})
+        _put(resp, JobPage(shown, _cursor(following)))
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Submit."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
 from callsheet.actors.wire import EventEntry
+from callsheet.http import schemas
 from callsheet.jobs.draft import rfc3339
 from callsheet.jobs.job import FileRef, Job, StageState
 from callsheet.jobs.messages import Submit
@@ -22,52 +22,45 @@ def job_path(job: str) -> str:
     return f"/v1/jobs/{job}"
 
 
-def job_json(job: Job) -> dict[str, Any]:
+def job_json(job: Job) -> schemas.Job:
     """A job as its readers get it."""
-    return {
-        "id": job.id,
-        "pipeline": job.pipeline,
-        "params": job.params,
-        "status": job.status,
-        "attempt": job.attempt,
-        "seq": job.seq,
-        "progress": job.progress,
-        "stages": [_stage(stage) for stage in job.stages.values()],
-        "input": msgspec.structs.asdict(job.input),
-        "result": job.result if job.status == "completed" else None,
-        "artifacts": [artifact_json(job.id, ref) for ref in job.artifacts],
-        "error": msgspec.structs.asdict(job.error) if job.error else None,
-        "allowed_actions": allowed_actions(job.status),
-        "created_at": job.created_at,
-        "updated_at": job.updated_at,
-        "expires_at": job.expires_at,
-    }
+    return schemas.Job(
+        id=job.id,
+        pipeline=job.pipeline,
+        params=job.params,
+        status=job.status,
+        attempt=job.attempt,
+        seq=job.seq,
+        progress=job.progress,
+        stages=[_stage(stage) for stage in job.stages.values()],
+        input=job.input,
+        result=job.result if job.status == "completed" else None,
+        artifacts=[artifact_json(job.id, ref) for ref in job.artifacts],
+        error=job.error,
+        allowed_actions=allowed_actions(job.status),
+        created_at=job.created_at,
+        updated_at=job.updated_at,
+        expires_at=job.expires_at,
+    )
 
 
-def _stage(stage: StageState) -> dict[str, Any]:
-    members = {
-        "name": stage.name,
-        "status": stage.status,
-        "progress": stage.progress,
-        "message": stage.message,
-        "started_at": stage.started_at,
-        "ended_at": stage.ended_at,
-        "attempt": stage.attempt,
-    }
-    if stage.error:
-        members["error"] = msgspec.structs.asdict(stage.error)
-    return members
+def _stage(stage: StageState) -> schemas.Stage:
+    return schemas.Stage(
+        name=stage.name,
+        status=stage.status,
+        progress=stage.progress,
+        message=stage.message,
+        started_at=stage.started_at,
+        ended_at=stage.ended_at,
+        attempt=stage.attempt,
+        error=stage.error or msgspec.UNSET,
+    )
 
 
-def artifact_json(job: str, ref: FileRef) -> dict[str, Any]:
+def artifact_json(job: str, ref: FileRef) -> schemas.Artifact:
     """An artifact as its readers get it."""
-    return {
-        "name": ref.name,
-        "media_type": ref.media_type,
-        "bytes": ref.bytes,
-        "sha256": ref.sha256,
-        "url": f"{job_path(job)}/artifacts/{quote(ref.name, safe='')}",
-    }
+    url = f"{job_path(job)}/artifacts/{quote(ref.name, safe='')}"
+    return schemas.Artifact(ref.name, ref.media_type, ref.bytes, ref.sha256, url)
 
 
 def as_submitted(submission: Submit) -> Job:
@@ -96,11 +89,11 @@ def events_json(entries: Sequence[EventEntry], after: int) -> bytes:
     return b'{"events":[%s],"next_after":%d}' % (b",".join(entry.raw for entry in entries), last)
 
 
-def pipeline_json(pipeline: Pipeline) -> dict[str, Any]:
+def pipeline_json(pipeline: Pipeline) -> schemas.PipelineInfo:
     """A pipeline as its users get it: its stages, and the JSON Schema of its params."""
-    return {
-        "name": pipeline.name,
-        "description": pipeline.description,
-        "stages": [spec.name for spec in pipeline.specs],
-        "params": msgspec.json.schema(pipeline.params),
-    }
+    return schemas.PipelineInfo(
+        name=pipeline.name,
+        description=pipeline.description,
+        stages=[spec.name for spec in pipeline.specs],
+        params=msgspec.json.schema(pipeline.params),
+    )

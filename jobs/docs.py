@@ -80,7 +80,7 @@ def _cell(refusal: str | None) -> str:
     return "heard" if refusal is None else f"`{refusal}`"
 
 
-def _codes(names: list[str]) -> str:
+def _codes(names: Iterable[str]) -> str:
     return " ".join(f"`{name}`" for name in names)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from callsheet.jobs import events as e
 from callsheet.jobs import messages as m
 from callsheet.jobs.job import JobStatus, StageStatus
 
 ABSENT = "absent"
+Action = Literal["cancel", "retry", "forget"]
 STATUSES = (ABSENT, "queued", "running", "cancelling", "completed", "failed", "cancelled", "expired")
 
 # Permanent codes of a refusal; the HTTP status of each is in http/problems.py.
@@ -101,8 +102,8 @@ def next_status(status: str, event: type[Any]) -> JobStatus:
     return cast("JobStatus", status)
 
 
-def allowed_actions(status: str) -> list[str]:
+def allowed_actions(status: str) -> list[Action]:
     """What a client may ask of a job in this status."""
     row = REFUSALS[status]
-    actions = {"cancel": m.Cancel, "retry": m.Retry, "forget": m.Forget}
+    actions: dict[Action, type[Any]] = {"cancel": m.Cancel, "retry": m.Retry, "forget": m.Forget}
     return [name for name, message in actions.items() if row[message] is None and status != "cancelling"]

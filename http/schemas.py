@@ -1,0 +1,134 @@
+"""What the service answers, as types: encoded as they are, and described as they are in /openapi.json."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from callsheet.jobs.job import InputRef, JobError, JobStatus, StageStatus
+from callsheet.jobs.states import Action
+
+Meta = msgspec.Meta
+JobId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="A job: 128 random bits in hex.")]
+Seq = Annotated[int, Meta(ge=0, description="Number of the job's newest event; also its ETag and its feed's cursor.")]
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, description="RFC 3339, in UTC.")]
+Fraction = Annotated[float, Meta(ge=0, le=1, description="How far it is. Within an attempt it never falls.")]
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="SHA-256 in hex.")]
+Size = Annotated[int, Meta(ge=0, description="Size in bytes.")]
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """One step of a job; of a stage that fans out, one instance, `clip:3`."""
+
+    name: str
+    status: StageStatus
+    progress: Fraction
+    message: Annotated[str, Meta(description="What it does right now, for people.")]
+    started_at: Time | None
+    ended_at: Time | None
+    attempt: Annotated[int, Meta(ge=0, description="The job's attempt that last ran it; 0 before that.")]
+    error: JobError | msgspec.UnsetType = msgspec.UNSET
+
+
+class Artifact(msgspec.Struct, frozen=True):
+    """A file that a stage has published. It never changes."""
+
+    name: str
+    media_type: str
+    bytes: Size
+    sha256: Digest
+    url: Annotated[str, Meta(description="Where to get it.", extra_json_schema={"format": "uri-reference"})]
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One run of one pipeline over one input."""
+
+    id: JobId
+    pipeline: str
+    params: Annotated[dict[str, Any], Meta(description="As the pipeline takes them, every default filled in.")]
+    status: JobStatus
+    attempt: Annotated[int, Meta(ge=1, description="Rises by one with each retry.")]
+    seq: Seq
+    progress: Fraction
+    stages: list[Stage]
+    input: InputRef
+    result: Annotated[dict[str, Any] | None, Meta(description="What the stages found, once the job is completed.")]
+    artifacts: list[Artifact]
+    error: JobError | None
+    allowed_actions: Annotated[list[Action], Meta(description="What may be asked of it in this status.")]
+    created_at: Time
+    updated_at: Time
+    expires_at: Annotated[Time | None, Meta(description="When it is forgotten; known once it has ended.")]
+
+
+class JobPage(msgspec.Struct, frozen=True):
+    """A page of jobs, newest first."""
+
+    jobs: list[Job]
+    next: Annotated[str | None, Meta(description="`cursor` of the next page; null on the last one.")]
+
+
+class ArtifactPage(msgspec.Struct, frozen=True):
+    """What a job has published so far."""
+
+    artifacts: list[Artifact]
+
+
+class PipelineInfo(msgspec.Struct, frozen=True):
+    """A pipeline on offer."""
+
+    name: str
+    description: str
+    stages: list[str]
+    params: Annotated[dict[str, Any], Meta(description="JSON Schema of its params.")]
+
+
+class PipelinePage(msgspec.Struct, frozen=True):
+    """All pipelines on offer."""
+
+    pipelines: list[PipelineInfo]
+
+
+class Reset(msgspec.Struct, frozen=True, tag_field="type", tag="reset"):
+    """The feed cannot go on from the cursor: here is the job as it is; what follows comes after `job.seq`."""
+
+    job: Job
+
+
+class Ping(msgspec.Struct, frozen=True, tag_field="type", tag="ping"):
+    """Nothing has happened for a while, and the connection lives."""
+
+
+class Status(msgspec.Struct, frozen=True):
+    """How the service is."""
+
+    status: Literal["ok", "ready"]
+
+
+class Doors(msgspec.Struct, frozen=True):
+    """Where to go from here."""
+
+    service: Literal["callsheet"]
+    version: str
+    jobs: str
+    pipelines: str
+    health: str
+    readiness: str
+    docs: str
+    openapi: str
+    asyncapi: str
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Why a request was refused (RFC 9457). `code` does not change; `title` and `detail` are for people."""
+
+    type: Annotated[str, Meta(extra_json_schema={"format": "uri"})]
+    title: str
+    status: Annotated[int, Meta(ge=400, le=599)]
+    code: str
+    detail: str | msgspec.UnsetType = msgspec.UNSET
+    state: Annotated[str, Meta(description="Of a refused command: the status that the job is in.")] | (
+        msgspec.UnsetType
+    ) = msgspec.UNSET
+    allowed_actions: list[Action] | msgspec.UnsetType = msgspec.UNSET
