@@ -125,6 +125,7 @@ class Journal:
             k.seen(job, delivery.mid.decode()),
             k.receipt(job),
             k.index(tenant),
+            k.changes(tenant),
         ]
 
     def _args(

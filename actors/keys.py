@@ -59,6 +59,11 @@ class PartitionKeys:
         """zset of a tenant's jobs in this partition, by time of creation (ms)."""
         return f"{self.slot}:jobs:{tenant}"
 
+    def changes(self, tenant: str) -> str:
+        """Stream of where a tenant's events are: `j` job, `s` seq of the last event, `n` how many; and the channel that
+        tells of a new entry. It is kept only while somebody watches the tenant."""
+        return f"{self.slot}:changes:{tenant}"
+
 
 def feed_channel(job: str) -> str:
     """Where watchers of a job are told to look again."""

@@ -1,5 +1,6 @@
 -- The one way a job changes: everything that follows from one message, or nothing.
 -- KEYS  1 epoch  2 mailbox  3 log  4 snapshot  5 timers  6 tokens  7 outbox  8 dispatched  9 seen  10 receipt  11 index
+--      12 changes of the tenant: there only while somebody watches the tenant as a whole (see actors/tenant_log.py)
 -- ARGV  1 epoch of this owner        2 mailbox entry          3 seq the job must be at
 --       4 job                        5 mid                    6 outcome (JSON)      7 reply channel, or ''
 --       8 feed channel               9 '1': a command, applied once a mid             10 'job|timer' that fired, or ''
@@ -74,5 +75,11 @@ if ARGV[11] ~= '' then redis.call('ZADD', KEYS[11], ARGV[11], job) end
 if ARGV[12] == '1' then redis.call('DEL', KEYS[10]) end
 if ARGV[13] ~= '' then redis.call('EXPIRE', KEYS[4], ARGV[13]) end
 if events > 0 or ARGV[13] ~= '' then redis.call('PUBLISH', ARGV[8], '') end
+local newest = events > 0 and redis.call('XREVRANGE', KEYS[12], '+', '-', 'COUNT', 1)[1]
+if newest then  -- where the events are, not the events; an entry's id is the number of its last event
+  local id = string.format('%.0f-0', tonumber(string.match(newest[1], '%d+')) + events)
+  redis.call('XADD', KEYS[12], 'MAXLEN', '~', '4096', id, 'j', job, 's', last, 'n', events)
+  redis.call('PUBLISH', KEYS[12], '')
+end
 answer(ARGV[6])
 return 'OK'
