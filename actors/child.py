@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, cast
 
@@ -89,8 +89,8 @@ class Child:
         self._lines_left = MAX_OUTPUT_LINES
         self._send(frame(request))
 
-    def listen(self, wake: int, seconds: float) -> Iterator[FromChild | None]:
-        """What it says, as it says it; None when `wake` becomes readable or `seconds` have passed without a word.
+    def listen(self, wake: int, seconds: Callable[[], float]) -> Iterator[FromChild | None]:
+        """What it says, as it says it; None when `wake` becomes readable or `seconds()` have passed without a word.
 
         Raises ChildDiedError when it has ended.
         """
@@ -98,7 +98,7 @@ class Child:
             for source in (self._control, self._output, self._pidfd, wake):
                 selector.register(source, selectors.EVENT_READ)
             while True:
-                ready = {key.fileobj for key, _ in selector.select(seconds)}
+                ready = {key.fileobj for key, _ in selector.select(seconds())}
                 if self._output in ready and not self._log_output():
                     selector.unregister(self._output)
                 if wake in ready or not ready:
@@ -110,7 +110,7 @@ class Child:
 
     def wait_until_ready(self, wake: int) -> Raised | None:
         """Wait for its Ready; what it says instead when it cannot work. Raises ChildDiedError, TimeoutError."""
-        for heard in self.listen(wake, START_SECONDS):
+        for heard in self.listen(wake, lambda: START_SECONDS):
             match heard:
                 case Ready():
                     return None

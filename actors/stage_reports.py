@@ -7,14 +7,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
 from callsheet.actors.blocking import BlockingJobs
 from callsheet.actors.errors import CallsheetError
 from callsheet.jobs.draft import Outcome
-from callsheet.jobs.messages import Failed, Heartbeat, LogLines, Partial, Progress, Stopped, Succeeded
+from callsheet.jobs.messages import Chatter, Failed, Heartbeat, LogLines, Partial, Progress, Stopped, Succeeded
 
 log = structlog.get_logger("worker")
 PAUSE = 0.25  # seconds between two rounds: at most 4 messages of a kind a second
@@ -24,7 +24,6 @@ BYTES_A_MESSAGE = 60 * 1024
 MAX_WAITING = 1 << 20  # bytes of partial results kept while the journal is away; the oldest go first
 FINAL_SECONDS = 600.0
 CLOSE_SECONDS = 30.0
-Chatter = Progress | LogLines | Partial
 Ending = Succeeded | Failed | Stopped
 
 
@@ -51,7 +50,13 @@ class Reporter:
         self._away = False
         self._due, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"reports-{stage}", daemon=True)
-        self._thread.start()
+        self.telling = False
+
+    def start(self) -> None:
+        """Begin to tell. A stage that is over before this has all that it said told with its last word."""
+        if not self.telling:
+            self.telling = True
+            self._thread.start()
 
     def progress(self, fraction: float, message: str) -> None:
         """How far the stage is; only the latest counts."""
@@ -73,11 +78,21 @@ class Reporter:
                 self._waiting_bytes -= self._pieces.popleft()[0]
         self._due.set()
 
-    def close(self, patience: float | None = None) -> None:
-        """Tell what is left, as far as that goes within `patience` seconds (default: 30), and end."""
+    def close(self, patience: float | None = None) -> tuple[Chatter, ...]:
+        """End. What is left comes back, for the last word to carry; what is more than that can carry is told before,
+        as far as that goes within `patience` seconds (default: 30).
+        """
+        begun, patience = time.monotonic(), CLOSE_SECONDS if patience is None else patience
         self._closing.set()
         self._due.set()
-        self._thread.join(CLOSE_SECONDS if patience is None else patience)
+        if self.telling:
+            self._thread.join(patience)
+            if self._thread.is_alive():  # the journal is away: what it holds is lost, the ending is what counts
+                return ()
+        while self._more_than_a_round() and time.monotonic() - begun < patience and self._round():
+            pass
+        # What may have arrived already is numbered, and so counts once.
+        return (*(report for report, _ in self._unsent), *self._next_reports())
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -86,8 +101,6 @@ class Reporter:
             if not self._closing.is_set():
                 self._round()
                 self._closing.wait(PAUSE)
-        while self._round() and self._anything():
-            pass
 
     def _quiet_for(self) -> float:
         if self._unsent:
@@ -95,8 +108,8 @@ class Reporter:
         soonest = min(self._looked + LOOK_SECONDS, self._told + self._heartbeat)
         return max(0.0, soonest - time.monotonic())
 
-    def _anything(self) -> bool:
-        return bool(self._unsent or self._progress or self._lines or self._pieces)
+    def _more_than_a_round(self) -> bool:
+        return len(self._lines) > LINES_A_MESSAGE or self._waiting_bytes > BYTES_A_MESSAGE
 
     def _round(self) -> bool:
         """Look, tell what was left behind, then one message of each kind. False: the journal is away."""
@@ -173,29 +186,39 @@ def joined(pieces: list[dict[str, Any]]) -> dict[str, Any]:
     return merged
 
 
-def deliver(jobs: BlockingJobs, job: str, ending: Ending, hurried: Callable[[], bool]) -> bool | None:
-    """Tell the owner how a stage ended, again and again until it is heard, for 10 minutes (1 s when `hurried`).
+class Heard(NamedTuple):
+    """What became of an ending. `counts`: None when nobody knows. `handed_on`: stage and token to run next."""
 
-    True: it counts. False: the dispatch does not count any more. None: nobody knows.
-    """
+    counts: bool | None
+    handed_on: tuple[str, int] | None = None
+
+
+def deliver(jobs: BlockingJobs, job: str, ending: Ending, hurried: Callable[[], bool]) -> Heard:
+    """Tell the owner how a stage ended, again and again until it is heard, for 10 minutes (1 s when `hurried`)."""
     begun, pause = time.monotonic(), 0.1
     while True:
         try:
             if not isinstance(ending, Succeeded):
                 jobs.tell(job, ending)
-                return True
+                return Heard(counts=True)
             outcome = jobs.ask(job, ending)
-            return outcome.ok or _counted_before(jobs, job, ending, outcome)
+            return Heard(True, outcome.handed_on) if outcome.ok else _heard_before(jobs, job, ending, outcome)
         except CallsheetError as error:
             log.warning("the end of a stage waits", job=job, stage=ending.stage, why=str(error))
         if time.monotonic() - begun > (1.0 if hurried() else FINAL_SECONDS):
-            return None
+            return Heard(counts=None)
         time.sleep(pause)
         pause = min(2 * pause, 5.0)
 
 
-def _counted_before(jobs: BlockingJobs, job: str, ending: Succeeded, outcome: Outcome) -> bool:
-    """A refusal may answer a repetition of what was heard: nobody else can have succeeded with this token."""
+def _heard_before(jobs: BlockingJobs, job: str, ending: Succeeded, outcome: Outcome) -> Heard:
+    """A refusal may answer a repetition of what was heard: nobody else can have succeeded with this token, and what
+    was handed on then runs in the name that it was asked for under."""
     log.info("a success was refused", job=job, stage=ending.stage, token=ending.token, code=outcome.code)
-    _, state = jobs.stage(job, ending.stage)
-    return state is not None and state.token == ending.token and state.status == "succeeded"
+    found = jobs.job(job)
+    stages = found.stages if found else {}
+    state = stages.get(ending.stage)
+    if state is None or (state.token, state.status) != (ending.token, "succeeded"):
+        return Heard(counts=False)
+    mine = (s for s in stages.values() if s.status == "running" and s.worker == ending.onward)
+    return Heard(True, next(((s.name, s.token) for s in mine), None))

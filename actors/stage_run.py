@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import structlog
+from msgspec.structs import replace
 
 from callsheet.actors.blocking import BlockingJobs
 from callsheet.actors.child import Child, ChildDiedError, Children
@@ -27,6 +28,7 @@ log = structlog.get_logger("worker")
 LONGEST_PAUSE = 5.0
 OVERTIME = 30.0  # seconds past its deadline: the owner, which stops a stage at the deadline, must be out of reach
 TICK = 5.0
+AT_FIRST = 0.05  # seconds in which nothing is reported: a stage that is over by then tells all with its last word
 OUT_OF_MEMORY = "stage_out_of_memory"
 Reason = Literal["interrupted", "shutdown"]
 T = TypeVar("T")
@@ -63,21 +65,27 @@ class StopSign:
 
 @dataclass(frozen=True)
 class Tools:
-    """What every run of a lane works with. `heartbeat` in seconds."""
+    """What every run of a lane works with. `heartbeat` in seconds; `name` gives each run one of its own."""
 
     jobs: BlockingJobs
     store: ArtifactStore
     children: Children
     folders: WorkFolders
     heartbeat: float
+    name: Callable[[], str]
 
 
 class StageRun:
-    """One delivery of a dispatch. `worker` names this very delivery: the owner gives the dispatch to one of them."""
+    """One delivery of a dispatch. `worker` names this very delivery: the owner gives the dispatch to one of them.
 
-    def __init__(self, tools: Tools, job: str, stage: str, token: int, worker: str) -> None:
+    One that the owner has handed on to `worker` need not be claimed. `following` is what it hands on at the end.
+    """
+
+    def __init__(self, tools: Tools, job: str, stage: str, token: int, worker: str = "") -> None:
         self._tools = tools
-        self.job, self.stage, self.token, self.worker = job, stage, token, worker
+        self._claimed = worker != ""
+        self.job, self.stage, self.token, self.worker = job, stage, token, worker or tools.name()
+        self.following: StageRun | None = None
         self.sign = StopSign()
         self._folder = stage_folder(token, stage)
         self._log = log.bind(job=job, stage=stage, token=token)
@@ -85,7 +93,7 @@ class StageRun:
     def run(self) -> bool:
         """Run it to its end. False when nothing ran, for a stop before the claim was answered: offer it again."""
         try:
-            claimed = self._until_known(self._claim)
+            claimed = self._claimed or self._until_known(self._claim)
             if claimed:
                 failpoint("worker.claimed")
                 self._finish(self._perform())
@@ -155,17 +163,23 @@ class StageRun:
             on_lost=lambda: self.sign.give("interrupted"),
         )
         try:
-            heard = self._run_child(self._request(folder, job), reporter, job)
-            if isinstance(heard, Done):
-                refs = self._tools.store.publish(self.job, self._folder, folder, heard.output.files)
-                failpoint("worker.published")
-                out = heard.output
-                return Succeeded(self.stage, self.token, refs, out.data, out.result, out.items, out.input)
-            return heard
-        finally:
-            reporter.close(0.0 if self.sign.reason else None)
+            ending = self._published(folder, self._run_child(self._request(folder, job), reporter, job))
+        except BaseException:
+            reporter.close(0.0)
+            raise
+        return replace(ending, said=reporter.close(0.0 if self.sign.reason else None))
 
-    def _run_child(self, request: Request, reporter: Reporter, job: Job) -> Done | Failed | Stopped:
+    def _published(self, folder: Path, heard: Done | Ending) -> Ending:
+        """The ending of what was heard: when the stage is done, its files are in the store first."""
+        if not isinstance(heard, Done):
+            return heard
+        out = heard.output
+        refs = self._tools.store.publish(self.job, self._folder, folder, out.files)
+        failpoint("worker.published")
+        onward = "" if self.sign.reason else self._tools.name()
+        return Succeeded(self.stage, self.token, refs, out.data, out.result, out.items, out.input, onward)
+
+    def _run_child(self, request: Request, reporter: Reporter, job: Job) -> Done | Ending:
         """Run it in a child, which is dead or idle when this returns, and so is whatever it started."""
         heard: Done | Raised | None = None
         child = None
@@ -185,8 +199,11 @@ class StageRun:
     def _follow(self, child: Child, request: Request, reporter: Reporter, job: Job) -> Done | Raised | None:
         """Have the child run it and pass on what it says; None when told to stop."""
         latest = time.monotonic() + job.spec(job.stages[self.stage]).deadline + OVERTIME
+        begun = time.monotonic()
         child.start(request)
-        for heard in child.listen(self.sign.fd, TICK):
+        for heard in child.listen(self.sign.fd, lambda: TICK if reporter.telling else AT_FIRST):
+            if time.monotonic() - begun >= AT_FIRST:
+                reporter.start()
             match heard:
                 case Advanced(fraction=fraction, message=message):
                     reporter.progress(fraction, message)
@@ -232,11 +249,13 @@ class StageRun:
 
     def _finish(self, ending: Ending) -> None:
         """Report the end, and take back what was published if it does not count."""
-        known = deliver(self._tools.jobs, self.job, ending, hurried=lambda: self.sign.reason == "shutdown")
+        heard = deliver(self._tools.jobs, self.job, ending, hurried=lambda: self.sign.reason == "shutdown")
         failpoint("worker.reported")
-        self._log.info("stage over", how=type(ending).__name__, counts=known)
-        if isinstance(ending, Succeeded) and known is False:
+        self._log.info("stage over", how=type(ending).__name__, counts=heard.counts)
+        if isinstance(ending, Succeeded) and heard.counts is False:
             self._tools.store.withdraw(self.job, self._folder)
+        if isinstance(ending, Succeeded) and heard.handed_on:
+            self.following = StageRun(self._tools, self.job, *heard.handed_on, worker=ending.onward)
 
     def _stopped(self) -> Stopped:
         return Stopped(self.stage, self.token, self.sign.reason or "interrupted")

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import dramatiq
 import redis
@@ -51,7 +51,8 @@ def run_worker(settings: Settings, queues: Iterable[str], concurrency: int | Non
     interrupts = Interrupts(settings.journal, running.interrupt)
     lanes = []
     for queue, count in slots.items():
-        tools = Tools(jobs, store, Children(_child_spec(settings, count)), folders, settings.heartbeat_seconds)
+        children = Children(_child_spec(settings, count))
+        tools = Tools(jobs, store, children, folders, settings.heartbeat_seconds, _names(f"{folders.name}-{queue}"))
         lanes.append(Lane(make_broker(settings.broker), queue, count, tools, running))
     for lane in lanes:
         lane.start()
@@ -86,7 +87,7 @@ class Running:
     def remove(self, run: StageRun) -> None:
         """It is over."""
         with self._lock:
-            del self._runs[run.job, run.stage, run.token]
+            self._runs.pop((run.job, run.stage, run.token), None)
 
     def interrupt(self, job: str, stage: str, token: int, reason: Reason = "interrupted") -> None:
         """Stop a run, if it is one of ours."""
@@ -109,7 +110,6 @@ class Lane:
 
     def __init__(self, broker: Broker, queue: str, slots: int, tools: Tools, running: Running) -> None:
         self._broker, self._queue, self._tools, self._running = broker, queue, tools, running
-        self._numbers = itertools.count(1)
         declare(broker, queue, self._run_stage)
         self._worker = dramatiq.Worker(broker, queues={queue}, worker_threads=slots, worker_timeout=PICK_UP_MS)
         # What runs counts: nothing is fetched that could not begin at once, and so wait here behind a long stage.
@@ -137,12 +137,20 @@ class Lane:
         self._offer_again(job, stage, token)
 
     def _run(self, job: str, stage: str, token: int) -> bool:
-        """Run a stage; False if it must be offered again."""
-        name = f"{self._tools.folders.name}-{self._queue}{next(self._numbers)}"
-        run = StageRun(self._tools, job, stage, token, name)
+        """Run a stage, and then what is handed on to this worker; False if the stage must be offered again."""
+        run = StageRun(self._tools, job, stage, token)
         if not self._running.add(run):
             run.sign.close()
             return not self._running.stopping  # a second delivery of what runs here is done with
+        ran = self._through(run)
+        while (following := run.following) is not None:
+            run = following
+            if not self._running.add(run):
+                run.sign.give("shutdown")  # it goes back to its owner, without having run
+            self._through(run)
+        return ran
+
+    def _through(self, run: StageRun) -> bool:
         try:
             return run.run()
         finally:
@@ -179,6 +187,11 @@ def _stop(lanes: list[Lane], running: Running) -> None:
     deadline = time.monotonic() + STOP_SECONDS
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _names(prefix: str) -> Callable[[], str]:
+    numbers = itertools.count(1)
+    return lambda: f"{prefix}{next(numbers)}"
 
 
 def _stop_signals() -> threading.Event:

@@ -9,12 +9,15 @@ from typing import Literal
 import msgspec
 
 from callsheet.jobs import events as e
+from callsheet.jobs import webhooks
 from callsheet.jobs.effects import (
     ClearTimer,
+    Deliver,
     Dispatch,
     Effect,
     Erase,
     Interrupt,
+    KeepSecret,
     RemoveFiles,
     SetTimer,
     Tidy,
@@ -34,16 +37,22 @@ class Policy(msgspec.Struct, frozen=True):
     retention: int = 7 * 24 * 3600 * 1000
     tombstone: int = 7 * 24 * 3600 * 1000
     max_losses: int = 5
+    # After each failed try of a webhook: what the Standard Webhooks document and those who follow it recommend.
+    webhook_delays: tuple[int, ...] = (5_000, 300_000, 1_800_000, 7_200_000, 18_000_000, 36_000_000, 36_000_000)
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What the sender is told: done, or refused with a permanent code; and the job's status and seq after it."""
+    """What the sender is told: done, or refused with a permanent code; and the job's status and seq after it.
+
+    `handed_on`: the stage and the token that the worker who sent a success runs next, if it got one.
+    """
 
     ok: bool
     code: str
     status: str
     seq: int
     detail: str = ""
+    handed_on: tuple[str, int] | None = None
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -71,13 +80,14 @@ class Draft:
         self.events: list[e.Event] = []
         self._timers: dict[str, SetTimer | ClearTimer] = {}
         self._others: list[Effect] = []
+        self.handed_on: tuple[str, int] | None = None
 
     @property
     def effects(self) -> tuple[Effect, ...]:
         """What to carry out. Each timer is named once, by the last word on it, so that their order means nothing."""
         return (*self._timers.values(), *self._others)
 
-    def effect(self, effect: Dispatch | Interrupt | Tidy | RemoveFiles | Withdraw | Erase) -> None:
+    def effect(self, effect: OutboxEffect | Withdraw | Erase) -> None:
         """Add an effect; timers have their own methods."""
         self._others.append(effect)
 
@@ -93,18 +103,31 @@ class Draft:
         """Have the job told `Fired(name, token)` after `delay` milliseconds."""
         self._timers[name] = SetTimer(name, token, self.now + int(delay))
 
+    def time_after(self, delay: float) -> str:
+        """The time `delay` milliseconds from now, RFC 3339."""
+        return rfc3339(self.now + int(delay))
+
     def clear(self, *names: str) -> None:
         """Drop these timers, whether they are set or not."""
         self._timers |= {name: ClearTimer(name) for name in names}
 
     # -- the flow of a pipeline
 
-    def advance(self) -> None:
-        """Dispatch every stage that can run now; end the job when nothing is left to run."""
+    def advance(self, worker: str = "", queue: str = "") -> None:
+        """Dispatch every stage that can run now; end the job when nothing is left to run.
+
+        A `worker` that has just run a stage of this `queue` gets the first of them: the broker, the way to another
+        worker and the claim would take longer than many a stage, and its files are at hand there.
+        """
         while self._expand_one():
             pass
         for state in list(self.job.stages.values()):
-            if self._ready(state):
+            if not self._ready(state):
+                continue
+            if worker and self.job.spec(state).queue == queue:
+                self.hand_on(state, worker)
+                worker = ""
+            else:
                 self.dispatch(state)
         if all(self.job.settled(s) for s in self.job.stages.values()):
             self._end(e.JobCompleted(self._expiry()))
@@ -114,6 +137,23 @@ class Draft:
         queue = self.job.spec(state).queue
         event = self.emit(e.StageDispatched(queue), state.name)
         self.effect(Dispatch(state.name, event.seq, queue))
+
+    def hand_on(self, state: StageState, worker: str) -> None:
+        """Give the stage to a worker that is there already, under a new token."""
+        event = self.emit(e.StageDispatched(self.job.spec(state).queue), state.name)
+        self.start(self.job.stages[state.name], worker)
+        self.handed_on = (state.name, event.seq)
+
+    def start(self, state: StageState, worker: str) -> None:
+        """The dispatch is this worker's: from here on it has to show that it is alive, and to be done in time."""
+        self.leave(state)
+        self.emit(e.StageStarted(state.token, worker), state.name)
+        self.timer(f"deadline:{state.name}", state.token, self.job.spec(state).deadline * 1000)
+        self.alive(state)
+
+    def alive(self, state: StageState) -> None:
+        """A sign of life puts off the moment at which the worker counts as lost."""
+        self.timer(f"alive:{state.name}", state.token, self.policy.lost_after)
 
     def _ready(self, state: StageState) -> bool:
         return state.status == "waiting" and state.retry_at is None and self._needs_met(state)
@@ -173,10 +213,11 @@ class Draft:
         self.clear("grace")
         self.effect(Tidy(tuple(self._kept_folders()), event.seq))
         self.timer("expire", event.attempt, self.policy.retention)
+        webhooks.announce(self)
 
     def _kept_folders(self) -> Iterable[str]:
         kept = {ref.folder for s in self.job.stages.values() if s.status == "succeeded" for ref in s.outputs}
         return sorted(kept)
 
     def _expiry(self) -> str:
-        return rfc3339(self.now + self.policy.retention)
+        return self.time_after(self.policy.retention)

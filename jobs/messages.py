@@ -18,6 +18,7 @@ class Submit(Command, frozen=True, tag=True):
     """Create the job. The graph travels with it, so that a job in flight keeps the graph it was accepted with.
 
     `fingerprint` is a digest of what the client sent: a submission repeated under one id must carry the same.
+    `callback_own_secret`: the client has given a secret for its webhooks, which is kept apart from all messages.
     """
 
     job: str
@@ -27,6 +28,8 @@ class Submit(Command, frozen=True, tag=True):
     graph: tuple[StageSpec, ...]
     input: InputRef
     fingerprint: str = ""
+    callback_url: str | None = None
+    callback_own_secret: bool = False
 
 
 class Cancel(Command, frozen=True, tag=True):
@@ -46,6 +49,13 @@ class Retry(Command, frozen=True, tag=True):
 class Forget(Command, frozen=True, tag=True):
     """Remove the job's files, then its record."""
 
+    if_match: int | None = None
+
+
+class Redeliver(Command, frozen=True, tag=True):
+    """Send a webhook again, that of the terminal event `seq` (default: the latest)."""
+
+    seq: int | None = None
     if_match: int | None = None
 
 
@@ -88,17 +98,30 @@ class Partial(Report, frozen=True, tag=True):
     data: dict[str, Any]
 
 
-class Succeeded(Report, frozen=True, tag=True):
-    """The stage is done and its outputs are published."""
+Chatter = Progress | LogLines | Partial
+
+
+class Ending(Report, frozen=True, kw_only=True):
+    """The last word of a dispatch. `said`: what the stage had to say before it and is not told yet."""
+
+    said: tuple[Chatter, ...] = ()
+
+
+class Succeeded(Ending, frozen=True, tag=True):
+    """The stage is done and its outputs are published.
+
+    `onward`: the name under which the worker would run the job's next stage of the same queue; "" if it would not.
+    """
 
     outputs: tuple[FileRef, ...] = ()
     data: dict[str, Any] = {}
     result: dict[str, Any] = {}
     items: tuple[Any, ...] | None = None
     input: dict[str, Any] = {}
+    onward: str = ""
 
 
-class Failed(Report, frozen=True, tag=True):
+class Failed(Ending, frozen=True, tag=True):
     """The stage ended with a typed failure."""
 
     code: str
@@ -106,7 +129,7 @@ class Failed(Report, frozen=True, tag=True):
     retryable: bool = False
 
 
-class Stopped(Report, frozen=True, tag=True):
+class Stopped(Ending, frozen=True, tag=True):
     """The stage's process group is dead: it was interrupted, or its worker is shutting down."""
 
     reason: Literal["interrupted", "shutdown"] = "interrupted"
@@ -119,6 +142,32 @@ class Fired(msgspec.Struct, frozen=True, tag_field="type", tag=True):
     token: int
 
 
+class Delivered(msgspec.Struct, frozen=True, tag_field="type", tag=True):
+    """Try `n` of the webhook of terminal event `webhook` was answered with success, after `duration` seconds."""
+
+    webhook: int
+    n: int
+    status_code: int
+    duration: float
+
+
+class DeliveryFailed(msgspec.Struct, frozen=True, tag_field="type", tag=True):
+    """Try `n` of a webhook failed: `code` says why, `status_code` what the receiver answered, if it did."""
+
+    webhook: int
+    n: int
+    code: str
+    status_code: int | None = None
+    duration: float = 0.0
+
+
+class DeliveryPostponed(msgspec.Struct, frozen=True, tag_field="type", tag=True):
+    """Try `n` of a webhook was not made yet: too many wait for that receiver already."""
+
+    webhook: int
+    n: int
+
+
 class FilesRemoved(msgspec.Struct, frozen=True, tag_field="type", tag=True):
     """The performer has removed every file of the job."""
 
@@ -128,6 +177,7 @@ Message = (
     | Cancel
     | Retry
     | Forget
+    | Redeliver
     | Claim
     | Heartbeat
     | Progress
@@ -137,6 +187,9 @@ Message = (
     | Failed
     | Stopped
     | Fired
+    | Delivered
+    | DeliveryFailed
+    | DeliveryPostponed
     | FilesRemoved
 )
 MESSAGES: tuple[type[msgspec.Struct], ...] = Message.__args__

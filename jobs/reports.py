@@ -27,20 +27,15 @@ def _current(draft: Draft, report: m.Report, *statuses: str) -> StageState | Non
     return state
 
 
-def _alive(draft: Draft, state: StageState) -> None:
-    draft.timer(f"alive:{state.name}", state.token, draft.policy.lost_after)
-
-
 def claim(draft: Draft, report: m.Claim) -> str | None:
     """The first worker to claim a dispatch runs it; to the same one the claim is granted again."""
     state = _current(draft, report, "dispatched", "running")
     if state is None or (state.status == "running" and state.worker != report.worker):
         return STALE
     if state.status == "dispatched":
-        draft.leave(state)
-        draft.emit(e.StageStarted(state.token, report.worker), state.name)
-        draft.timer(f"deadline:{state.name}", state.token, draft.job.spec(state).deadline * 1000)
-    _alive(draft, state)
+        draft.start(state, report.worker)
+    else:
+        draft.alive(state)
     return None
 
 
@@ -49,17 +44,28 @@ def heartbeat(draft: Draft, report: m.Heartbeat) -> str | None:
     state = _current(draft, report, "running")
     if state is None:
         return STALE
-    _alive(draft, state)
+    draft.alive(state)
     return None
 
 
-def _chatter(draft: Draft, report: m.Progress | m.LogLines | m.Partial) -> StageState | None:
+def _chatter(draft: Draft, report: m.Chatter) -> StageState | None:
     """The stage behind a numbered report, unless the report is stale or a repeat."""
     state = _current(draft, report, "running")
     if state is None or report.n <= state.heard:
         return None
-    _alive(draft, state)
+    draft.alive(state)
     return state
+
+
+def _ending(draft: Draft, report: m.Ending) -> StageState | None:
+    """The stage that ends, once it has said what it had left to say; None when the report does not count."""
+    state = _current(draft, report, "running")
+    if state is None or draft.job.status not in LIVE:
+        return state
+    for said in report.said:
+        if (said.stage, said.token) == (report.stage, report.token):
+            RULES[type(said)](draft, said)
+    return draft.job.stages[report.stage]
 
 
 def _write(draft: Draft, state: StageState, body: e.StageProgressed | e.StageLogged | e.PartialResult) -> None:
@@ -102,7 +108,7 @@ def partial(draft: Draft, report: m.Partial) -> str | None:
 
 def succeeded(draft: Draft, report: m.Succeeded) -> str | None:
     """The stage is done and the job goes on, unless a cancel came first (I11)."""
-    state = _current(draft, report, "running")
+    state = _ending(draft, report)
     if state is None:
         return STALE
     if draft.job.status == "cancelling":
@@ -114,13 +120,13 @@ def succeeded(draft: Draft, report: m.Succeeded) -> str | None:
         draft.leave(state)
         body = e.StageSucceeded(report.outputs, report.data, report.result, report.items, report.input)
         draft.emit(body, state.name)
-        draft.advance()
+        draft.advance(report.onward, draft.job.spec(state).queue)
     return None
 
 
 def failed(draft: Draft, report: m.Failed) -> str | None:
     """A try of the stage failed."""
-    state = _current(draft, report, "running")
+    state = _ending(draft, report)
     if state is None:
         return STALE
     _fail(draft, state, e.StageFailed(report.code, report.message[:MAX_LINE], report.retryable))
@@ -129,7 +135,7 @@ def failed(draft: Draft, report: m.Failed) -> str | None:
 
 def stopped(draft: Draft, report: m.Stopped) -> str | None:
     """The stage is dead: by a cancel, or else its worker gave it back and another one gets it."""
-    state = _current(draft, report, "running")
+    state = _ending(draft, report)
     if state is None:
         return STALE
     if draft.job.status == "cancelling":

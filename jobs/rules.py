@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from callsheet.jobs import events as e
 from callsheet.jobs import messages as m
+from callsheet.jobs import webhooks
 from callsheet.jobs.draft import Decision, Draft, Outcome, Policy, rfc3339
-from callsheet.jobs.effects import Erase, RemoveFiles
+from callsheet.jobs.effects import Erase, KeepSecret, RemoveFiles
 from callsheet.jobs.evolve import evolve
 from callsheet.jobs.graph import GraphError, check_graph
 from callsheet.jobs.job import TERMINAL, Job
@@ -27,7 +28,7 @@ def decide(job: Job | None, message: m.Message, now: int, jitter: float = 0.0, p
     refusal = REFUSALS[job.status if job else ABSENT][type(message)]
     if job is None or refusal is not None:
         return _refuse(job, refusal or UNKNOWN)
-    if isinstance(message, m.Cancel | m.Retry | m.Forget) and message.if_match not in (None, job.seq):
+    if isinstance(message, m.Cancel | m.Retry | m.Forget | m.Redeliver) and message.if_match not in (None, job.seq):
         return _refuse(job, PRECONDITION, f"the job is at seq {job.seq}")
     draft = Draft(job, now, jitter, policy)
     refusal = _apply(draft, message)
@@ -50,6 +51,10 @@ def _apply(draft: Draft, message: m.Message) -> str | None:
             if draft.job.status not in TERMINAL or attempt != draft.job.attempt:
                 return STALE
             _expire(draft, "retention")
+        case m.Fired(timer=name) if name.startswith("webhook:"):
+            return webhooks.timer_fired(draft, message)
+        case m.Redeliver() | m.Delivered() | m.DeliveryFailed() | m.DeliveryPostponed():
+            return webhooks.RULES[type(message)](draft, message)
         case m.Fired():
             return timer_fired(draft, message)
         case _:
@@ -58,7 +63,7 @@ def _apply(draft: Draft, message: m.Message) -> str | None:
 
 
 def _accept(draft: Draft, *before: e.Event) -> Decision:
-    outcome = Outcome(True, "accepted", draft.job.status, draft.job.seq)
+    outcome = Outcome(True, "accepted", draft.job.status, draft.job.seq, handed_on=draft.handed_on)
     return Decision((*before, *draft.events), draft.effects, outcome, draft.job)
 
 
@@ -80,9 +85,13 @@ def _submit(message: m.Submit, now: int, jitter: float, policy: Policy) -> Decis
         message.graph,
         message.input,
         message.fingerprint,
+        message.callback_url,
+        message.callback_own_secret,
     )
     event = e.Event(1, "JobSubmitted", rfc3339(now), 1, body)
     draft = Draft(evolve(None, event), now, jitter, policy)
+    if message.callback_own_secret:
+        draft.effect(KeepSecret())
     draft.advance()
     return _accept(draft, event)
 
@@ -146,5 +155,6 @@ def stages_to_reset(job: Job, from_stage: str | None) -> tuple[str, ...]:
 
 def _expire(draft: Draft, reason: Literal["retention", "forgotten"]) -> None:
     draft.clear("expire")
+    webhooks.give_up_all(draft, reason)
     draft.emit(e.JobExpired(reason))
     draft.effect(RemoveFiles())

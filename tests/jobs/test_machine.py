@@ -79,8 +79,13 @@ class Rules(RuleBasedStateMachine):
         self.tell(data.draw(st.sampled_from(reports)))
 
     @precondition(lambda self: self.has("running"))
-    @rule(data=st.data(), items=st.none() | st.lists(json_values, max_size=3), facts=st.none() | json_values)
-    def succeeds(self, data: st.DataObject, items: list[Any] | None, facts: Any) -> None:
+    @rule(
+        data=st.data(),
+        items=st.none() | st.lists(json_values, max_size=3),
+        facts=st.none() | json_values,
+        onward=st.sampled_from(["", "w3"]),
+    )
+    def succeeds(self, data: st.DataObject, items: list[Any] | None, facts: Any, onward: str) -> None:
         state = self.pick(data, "running")
         report = m.Succeeded(
             state.name,
@@ -89,6 +94,8 @@ class Rules(RuleBasedStateMachine):
             result={"x": facts},
             items=None if items is None else tuple(items),
             input={"duration": facts, "media_type": facts},
+            onward=onward,
+            said=self.left_to_say(data, state),
         )
         self.tell(report)
 
@@ -96,13 +103,25 @@ class Rules(RuleBasedStateMachine):
     @rule(data=st.data(), retryable=st.booleans())
     def fails(self, data: st.DataObject, retryable: bool) -> None:
         state = self.pick(data, "running")
-        self.tell(m.Failed(state.name, state.token, "broken", "it broke", retryable))
+        said = self.left_to_say(data, state)
+        self.tell(m.Failed(state.name, state.token, "broken", "it broke", retryable, said=said))
 
     @precondition(lambda self: self.has("running"))
     @rule(data=st.data(), reason=st.sampled_from(["interrupted", "shutdown"]))
     def stops(self, data: st.DataObject, reason: Any) -> None:
         state = self.pick(data, "running")
-        self.tell(m.Stopped(state.name, state.token, reason))
+        self.tell(m.Stopped(state.name, state.token, reason, said=self.left_to_say(data, state)))
+
+    def left_to_say(self, data: st.DataObject, state: StageState) -> tuple[m.Chatter, ...]:
+        """What an ending carries: of its own stage or, if the worker is wrong, of another or an older dispatch."""
+        name, token = data.draw(st.sampled_from([(state.name, state.token), (state.name, 1), ("b", state.token)]))
+        fraction = data.draw(FRACTIONS)
+        said = (
+            m.LogLines(name, token, state.heard + 1, ("line",)),
+            m.Partial(name, token, state.heard + 2, {"x": 1}),
+            m.Progress(name, token, state.heard + 3, fraction),
+        )
+        return said[: data.draw(st.integers(0, 3))]
 
     # An honest timer service, whose messages may be late.
 

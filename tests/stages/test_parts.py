@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dramatiq
 import pytest
+from msgspec.structs import replace
 
 from callsheet.actors import process_group
 from callsheet.actors.broker import declare, dispatch, generation, make_broker
@@ -17,10 +18,12 @@ from callsheet.actors.child_wire import Inbox, Ready, Request, Said, frame, rece
 from callsheet.actors.errors import NoAnswer
 from callsheet.actors.pipelines import PipelineError, load_pipelines
 from callsheet.actors.process_group import group_lives, kill_group
-from callsheet.actors.stage_reports import deliver, joined
+from callsheet.actors.stage_reports import Heard, deliver, joined
 from callsheet.actors.work_folders import WorkFolders
 from callsheet.jobs.draft import Outcome
-from callsheet.jobs.job import StageState
+from callsheet.jobs.events import Event, JobSubmitted
+from callsheet.jobs.evolve import evolve
+from callsheet.jobs.job import InputRef, Job, StageState
 from callsheet.jobs.messages import Succeeded
 from callsheet.pipelines.transcribe import pipeline
 from tests.house.running import wait_for
@@ -144,9 +147,11 @@ def test_joined_pieces_keep_every_list_entry_and_the_latest_value() -> None:
 class Deaf:
     """An owner whose first answer is lost, and who refuses what comes after."""
 
-    def __init__(self, status: str, token: int) -> None:
+    def __init__(self, status: str, token: int, next_worker: str = "w0") -> None:
         self.asked: list[object] = []
-        self.state = StageState("act", "act", status=status, token=token)  # type: ignore[arg-type]
+        first = StageState("act", "act", status=status, token=token)  # type: ignore[arg-type]
+        following = StageState("next", "next", status="running", token=7, worker=next_worker)
+        self.stages = {"act": first, "next": following}
 
     def ask(self, job: str, message: object) -> Outcome:
         self.asked.append(message)
@@ -154,8 +159,14 @@ class Deaf:
             raise NoAnswer
         return Outcome(False, "stale_report", "running", 9)
 
-    def stage(self, job: str, stage: str) -> tuple[str, StageState]:
-        return "running", self.state
+    def job(self, job: str) -> Job:
+        accepted = evolve(
+            None,
+            Event(
+                1, "JobSubmitted", "", 1, JobSubmitted(job, "t", "p", {}, pipeline.specs, InputRef("a", 1, "", "x/y"))
+            ),
+        )
+        return replace(accepted, stages=self.stages)
 
 
 @pytest.mark.parametrize(
@@ -165,8 +176,17 @@ def test_a_success_whose_answer_was_lost_counts_if_the_stage_has_succeeded_with_
     status: str, token: int, counts: bool
 ) -> None:
     owner = Deaf(status, token)
-    assert deliver(owner, "a" * 32, Succeeded("act", 2), hurried=lambda: False) is counts  # type: ignore[arg-type]
+    assert deliver(owner, "a" * 32, Succeeded("act", 2), hurried=lambda: False) == Heard(counts)  # type: ignore[arg-type]
     assert len(owner.asked) == 2
+
+
+@pytest.mark.parametrize(("worker", "handed_on"), [("w7", ("next", 7)), ("w8", None)])
+def test_what_was_handed_on_in_an_answer_that_was_lost_is_found_by_the_name_it_was_asked_for_in(
+    worker: str, handed_on: tuple[str, int] | None
+) -> None:
+    owner = Deaf("succeeded", 2, next_worker=worker)
+    heard = deliver(owner, "a" * 32, Succeeded("act", 2, onward="w7"), hurried=lambda: False)  # type: ignore[arg-type]
+    assert heard == Heard(True, handed_on)
 
 
 def test_killing_a_group_leaves_no_member_of_it() -> None:
