@@ -17,10 +17,12 @@ from callsheet.actors.wire import check_sent, sending
 from callsheet.jobs.draft import Decision, Outcome
 from callsheet.jobs.effects import (
     ClearTimer,
+    Deliver,
     Dispatch,
     Effect,
     Erase,
     Interrupt,
+    KeepSecret,
     OutboxEffect,
     RemoveFiles,
     SetTimer,
@@ -30,7 +32,7 @@ from callsheet.jobs.effects import (
 )
 from callsheet.jobs.events import JobSubmitted, encode_event
 from callsheet.jobs.job import Job
-from callsheet.jobs.messages import Cancel, Fired, Forget, Message, Retry, Submit
+from callsheet.jobs.messages import Cancel, Fired, Forget, Message, Redeliver, Retry, Submit
 
 MAX_DEAD_BYTES = 16_384  # of a message that is set aside: its beginning tells what it was
 _encode = msgspec.json.Encoder().encode
@@ -143,7 +145,7 @@ class Journal:
             _encode(decision.outcome),
             delivery.reply,
             feed_channel(job),
-            "1" if delivery.mid and isinstance(message, Cancel | Retry | Forget) else "",
+            "1" if delivery.mid and isinstance(message, Cancel | Retry | Forget | Redeliver) else "",
             f"{job}|{message.timer}" if isinstance(message, Fired) else "",
             now if created else "",
             "1" if isinstance(message, Submit) else "",
@@ -178,7 +180,7 @@ def _fields(old: Job | None, decision: Decision, erase: Erase | None) -> tuple[l
 
 def tombstone(job: Job) -> Job:
     """What is remembered of a job that is gone: that it was, and when it ended."""
-    return replace(job, params={}, graph=(), stages={}, error=None)
+    return replace(job, params={}, graph=(), stages={}, error=None, callback_url=None, webhooks=())
 
 
 def _timers(job: str, effects: tuple[Effect, ...], now: int) -> tuple[list[tuple[Any, ...]], list[str]]:
@@ -202,7 +204,9 @@ def _outbox(job: str, decision: Decision) -> list[OutboxItem]:
         match effect:
             case Dispatch(token=token):
                 items.append(OutboxItem(_dispatch_id(job, token), job, effect))
-            case Interrupt() | Tidy() | RemoveFiles():
+            case Deliver(webhook=webhook, n=try_):
+                items.append(OutboxItem(f"{job}|webhook.{webhook}.{try_}", job, effect))
+            case Interrupt() | Tidy() | RemoveFiles() | KeepSecret():
                 items.append(OutboxItem(f"{job}|{decision.outcome.seq}.{n}", job, effect))
             case SetTimer() | ClearTimer() | Withdraw() | Erase():
                 pass

@@ -12,13 +12,11 @@ from callsheet.jobs import events as e
 from callsheet.jobs import webhooks
 from callsheet.jobs.effects import (
     ClearTimer,
-    Deliver,
     Dispatch,
     Effect,
     Erase,
     Interrupt,
-    KeepSecret,
-    RemoveFiles,
+    OutboxEffect,
     SetTimer,
     Tidy,
     Withdraw,

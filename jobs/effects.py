@@ -62,8 +62,22 @@ class RemoveFiles(msgspec.Struct, frozen=True, tag=True):
     """By the performer: remove every file of the job, then send it `FilesRemoved`. Safe to repeat."""
 
 
+class Deliver(msgspec.Struct, frozen=True, tag=True):
+    """By the performer: make try `n` of the webhook of terminal event `webhook`, then send the job what came of it.
+
+    Safe to repeat: the receiver is told the same under the same id, and only the first outcome counts.
+    """
+
+    webhook: int
+    n: int
+
+
+class KeepSecret(msgspec.Struct, frozen=True, tag=True):
+    """By the performer: keep the secret that came with the submission for as long as the job. Safe to repeat."""
+
+
 CommitEffect = SetTimer | ClearTimer | Withdraw | Erase
-OutboxEffect = Dispatch | Interrupt | Tidy | RemoveFiles
+OutboxEffect = Dispatch | Interrupt | Tidy | RemoveFiles | Deliver | KeepSecret
 Effect = CommitEffect | OutboxEffect
 EFFECTS: tuple[type[msgspec.Struct], ...] = Effect.__args__
 

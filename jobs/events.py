@@ -21,6 +21,8 @@ class JobSubmitted(msgspec.Struct, frozen=True):
     graph: tuple[StageSpec, ...]
     input: InputRef
     fingerprint: str = ""
+    callback_url: str | None = None
+    callback_own_secret: bool = False
 
 
 class StageDispatched(msgspec.Struct, frozen=True):
@@ -130,6 +132,45 @@ class JobRetried(msgspec.Struct, frozen=True):
     reset: tuple[str, ...]
 
 
+WhyGivenUp = Literal["exhausted", "gone", "too_many_waiting", "retention", "forgotten"]
+
+
+class WebhookDelivered(msgspec.Struct, frozen=True):
+    """The receiver has answered try `n` of the webhook of terminal event `webhook` with success, after `duration` s."""
+
+    webhook: int
+    n: int
+    status_code: int
+    duration: float
+
+
+class WebhookFailed(msgspec.Struct, frozen=True):
+    """Try `n` of a webhook failed; the next one is due at `next_try_at`, if there is one."""
+
+    webhook: int
+    n: int
+    code: str
+    status_code: int | None
+    duration: float
+    next_try_at: str | None
+
+
+class WebhookGivenUp(msgspec.Struct, frozen=True):
+    """A webhook is not tried any more, unless somebody asks for it."""
+
+    webhook: int
+    reason: WhyGivenUp
+
+
+class WebhookRequested(msgspec.Struct, frozen=True):
+    """A client asked for a webhook again: it is tried at once, and as often as a new one."""
+
+    webhook: int
+
+
+WebhookBody = WebhookDelivered | WebhookFailed | WebhookGivenUp | WebhookRequested
+
+
 class JobExpired(msgspec.Struct, frozen=True):
     """The job is over for good: its files go, then its record; a tombstone stays for a while."""
 
@@ -153,10 +194,12 @@ Body = (
     | JobFailed
     | JobCancelled
     | JobRetried
+    | WebhookBody
     | JobExpired
 )
 BODIES: dict[str, type[Any]] = {body.__name__: body for body in Body.__args__}
 TERMINAL_EVENTS: frozenset[str] = frozenset({"JobCompleted", "JobFailed", "JobCancelled", "JobExpired"})
+WEBHOOK_EVENTS: frozenset[str] = frozenset(body.__name__ for body in WebhookBody.__args__)
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -168,6 +211,12 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int
     data: Body
     stage: str | None = None
+
+
+def still_ended(event: str, ended: bool) -> bool:
+    """Whether the job has ended after an event of this type, given whether it had before. Webhooks leave that as it
+    is: they are told of during a later attempt as well as after the end."""
+    return event in TERMINAL_EVENTS or (ended and event in WEBHOOK_EVENTS)
 
 
 class _RawEvent(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from callsheet.jobs import events as e
+from callsheet.jobs import webhooks
 from callsheet.jobs.job import Job, JobError, StageState
 from callsheet.jobs.states import ABSENT, next_stage_status, next_status
 
@@ -51,6 +52,8 @@ def _submitted(event: e.Event, data: Any) -> Job:
         graph=data.graph,
         input=data.input,
         fingerprint=data.fingerprint,
+        callback_url=data.callback_url,
+        callback_own_secret=data.callback_own_secret,
         status="queued",
         attempt=1,
         seq=event.seq,
@@ -63,16 +66,19 @@ def _submitted(event: e.Event, data: Any) -> Job:
 def _evolve_job(job: Job, event: e.Event) -> Job:
     match event.data:
         case e.JobCompleted(expires_at=at):
-            return replace(job, progress=1.0, expires_at=at)  # also if a stage that may fail stopped short
+            job = replace(job, progress=1.0, expires_at=at)  # also if a stage that may fail stopped short
+            return webhooks.begun(job, event)
         case e.JobCancelled(expires_at=at):
-            return replace(job, expires_at=at)
+            return webhooks.begun(replace(job, expires_at=at), event)
         case e.JobFailed() as data:
             error = JobError(data.code, data.message, data.failed_stage, data.retryable)
-            return replace(job, error=error, expires_at=data.expires_at)
+            return webhooks.begun(replace(job, error=error, expires_at=data.expires_at), event)
         case e.JobRetried() as data:
             stages = dict(_reset(job, frozenset(data.reset)))
             job = replace(job, attempt=job.attempt + 1, params=data.params, stages=stages)
             return replace(job, progress=0.0, error=None, expires_at=None)
+        case e.WebhookDelivered() | e.WebhookFailed() | e.WebhookGivenUp() | e.WebhookRequested():
+            return webhooks.evolved(job, event)
         case _:
             return job
 

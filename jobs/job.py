@@ -10,6 +10,7 @@ from callsheet.jobs.graph import StageSpec
 
 JobStatus = Literal["queued", "running", "cancelling", "completed", "failed", "cancelled", "expired"]
 StageStatus = Literal["waiting", "dispatched", "running", "succeeded", "failed", "skipped", "stopped"]
+WebhookStatus = Literal["pending", "delivered", "given_up"]
 
 ACTIVE: frozenset[str] = frozenset({"queued", "running", "cancelling"})
 TERMINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
@@ -75,6 +76,25 @@ class StageState(msgspec.Struct, frozen=True):
     error: JobError | None = None
 
 
+class Webhook(msgspec.Struct, frozen=True):
+    """The delivery of one end of the job to its `callback_url`; `seq` and `event` are those of the terminal event.
+
+    `tries`: those whose outcome is known, over all `requests` to deliver it again; `failures`: since the last request.
+    `code` and `status_code` are of the latest try: why it failed, and what it was answered.
+    """
+
+    seq: int
+    event: str
+    status: WebhookStatus = "pending"
+    tries: int = 0
+    failures: int = 0
+    requests: int = 0
+    next_try_at: str | None = None
+    code: str | None = None
+    status_code: int | None = None
+    settled_at: str | None = None
+
+
 class Job(msgspec.Struct, frozen=True):
     """One run of one pipeline over one input, for one tenant. Times are RFC 3339 in UTC; `progress` is 0..1."""
 
@@ -94,6 +114,9 @@ class Job(msgspec.Struct, frozen=True):
     progress: float = 0.0
     error: JobError | None = None
     expires_at: str | None = None
+    callback_url: str | None = None
+    callback_own_secret: bool = False
+    webhooks: tuple[Webhook, ...] = ()
 
     def spec(self, stage: StageState) -> StageSpec:
         """The declaration of a stage of this job."""

@@ -23,29 +23,37 @@ STALE = "stale_report"
 _REPORTS = (m.Claim, m.Heartbeat, m.Progress, m.LogLines, m.Partial, m.Succeeded, m.Failed, m.Stopped)
 _ENDINGS = (m.Succeeded, m.Failed, m.Stopped)
 _OWN = (m.Fired, m.FilesRemoved)
+_OF_WEBHOOKS = (m.Delivered, m.DeliveryFailed, m.DeliveryPostponed)
 
 
 def _row(
-    heard: tuple[type[Any], ...], *, submit: str | None, retry: str | None, forget: str | None, cancel: str | None
+    heard: tuple[type[Any], ...],
+    *,
+    submit: str | None,
+    retry: str | None,
+    forget: str | None,
+    cancel: str | None,
+    redeliver: str | None = None,
 ) -> dict[type[Any], str | None]:
-    row: dict[type[Any], str | None] = dict.fromkeys((*_REPORTS, *_OWN), STALE)
+    row: dict[type[Any], str | None] = dict.fromkeys((*_REPORTS, *_OWN, *_OF_WEBHOOKS), STALE)
     row |= dict.fromkeys(heard)
-    row |= {m.Submit: submit, m.Retry: retry, m.Forget: forget, m.Cancel: cancel}
+    row |= {m.Submit: submit, m.Retry: retry, m.Forget: forget, m.Cancel: cancel, m.Redeliver: redeliver}
     return row
 
 
-_ended = _row((m.Fired,), submit=EXISTS, retry=None, forget=None, cancel=ENDED)
+_live = (m.Fired, *_OF_WEBHOOKS)
+_ended = _row(_live, submit=EXISTS, retry=None, forget=None, cancel=ENDED)
 
 # None: the message is heard (its rule may still refuse it); a code: it is refused, and changes nothing.
 REFUSALS: dict[str, dict[type[Any], str | None]] = {
-    ABSENT: _row((), submit=None, retry=UNKNOWN, forget=UNKNOWN, cancel=UNKNOWN),
-    "queued": _row((*_REPORTS, m.Fired), submit=EXISTS, retry=ACTIVE, forget=ACTIVE, cancel=None),
-    "running": _row((*_REPORTS, m.Fired), submit=EXISTS, retry=ACTIVE, forget=ACTIVE, cancel=None),
-    "cancelling": _row((*_ENDINGS, m.Fired), submit=EXISTS, retry=ACTIVE, forget=ACTIVE, cancel=None),
+    ABSENT: _row((), submit=None, retry=UNKNOWN, forget=UNKNOWN, cancel=UNKNOWN, redeliver=UNKNOWN),
+    "queued": _row((*_REPORTS, *_live), submit=EXISTS, retry=ACTIVE, forget=ACTIVE, cancel=None),
+    "running": _row((*_REPORTS, *_live), submit=EXISTS, retry=ACTIVE, forget=ACTIVE, cancel=None),
+    "cancelling": _row((*_ENDINGS, *_live), submit=EXISTS, retry=ACTIVE, forget=ACTIVE, cancel=None),
     "completed": _ended,
     "failed": _ended,
     "cancelled": _ended,
-    "expired": _row((m.FilesRemoved,), submit=EXISTS, retry=EXPIRED, forget=EXPIRED, cancel=EXPIRED),
+    "expired": _row((m.FilesRemoved,), submit=EXISTS, retry=EXPIRED, forget=EXPIRED, cancel=EXPIRED, redeliver=EXPIRED),
 }
 
 LIVE = ("queued", "running")
@@ -80,6 +88,8 @@ STAGE_TRANSITIONS: dict[tuple[str, type[Any]], str] = {
 GIVEN_BACK: dict[tuple[str, type[Any]], str] = {("running", e.StageStopped): "waiting"}
 # They leave the status of the job as it is, and happen only while it is live.
 _STAGE_EVENTS = frozenset(event for _, event in STAGE_TRANSITIONS)
+# They leave it as it is at any time: a retry may be under way while its client is told of the end before it.
+_WEBHOOK_EVENTS = frozenset(e.WebhookBody.__args__)
 
 
 def next_stage_status(status: str, body: Any) -> StageStatus:
@@ -97,7 +107,8 @@ def next_status(status: str, event: type[Any]) -> JobStatus:
         return cast("JobStatus", TRANSITIONS[status, event])
     live = status in LIVE and event in _STAGE_EVENTS
     stopping = status == "cancelling" and event is e.StageStopped
-    if not (live or stopping):
+    telling = status not in (ABSENT, "expired") and event in _WEBHOOK_EVENTS
+    if not (live or stopping or telling):
         raise AssertionError(f"{event.__name__} cannot happen while {status}")
     return cast("JobStatus", status)
 
