@@ -40,3 +40,9 @@ class StorageFull(CallsheetError):  # noqa: N818
     """No room is left for files."""
 
     code = "storage_full"
+
+
+class QuotaExceeded(CallsheetError):  # noqa: N818
+    """The tenant would store more than it may."""
+
+    code = "quota_exceeded"

@@ -35,6 +35,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "upgrade_required": (426, "This resource speaks WebSocket only"),
     # A submission
     "upload_too_large": (413, "The file is larger than allowed"),
+    "quota_exceeded": (413, "There is no room left in the quota"),
     "missing_part": (422, "The form lacks a part"),
     "unexpected_part": (422, "The form has a part that is not taken"),
     "duplicate_part": (422, "The form has a part twice"),

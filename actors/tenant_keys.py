@@ -1,0 +1,23 @@
+"""The names of what Redis keeps of tenants and keys. What changes together for a tenant shares its hash slot."""
+
+from __future__ import annotations
+
+import re
+
+TENANT = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,62}[a-z0-9])?\Z")
+DEFAULT_TENANT = "default"  # whose everything is while no keys are needed
+
+
+class QuotaKeys:
+    """What a tenant has stored."""
+
+    def __init__(self, tenant: str) -> None:
+        slot = f"cs:{{t:{tenant}}}:quota"
+        self.total = f"{slot}:total"  # string: bytes
+        self.held = f"{slot}:held"  # hash: holder -> bytes on their way
+        self.until = f"{slot}:until"  # zset: holder -> when it is let go (ms, the server's clock)
+
+
+def quota_of_job(job: str) -> str:
+    """Hash: whose job it is (`tenant`), and the bytes of its input and of each published folder."""
+    return f"cs:quota:{job}"
