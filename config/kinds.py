@@ -47,10 +47,21 @@ def _pipeline_reference(name: str) -> str:
     return name
 
 
+def _host_and_port(address: str) -> str:
+    if not re.fullmatch(r"([\w.-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}", address, re.ASCII):
+        raise ValueError(f"{address!r} is not of the form host:port")
+    return address.lower()
+
+
 Folder = Annotated[Path, AfterValidator(_absolute)]
 RedisUrl = Annotated[str | None, BeforeValidator(_none_if_empty), AfterValidator(_redis_address)]
 Names = Annotated[
     tuple[Annotated[str, AfterValidator(_pipeline_reference)], ...],
+    NoDecode,
+    BeforeValidator(_comma_separated),
+]
+Addresses = Annotated[
+    tuple[Annotated[str, AfterValidator(_host_and_port)], ...],
     NoDecode,
     BeforeValidator(_comma_separated),
 ]

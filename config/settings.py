@@ -14,6 +14,7 @@ from callsheet.config.checks import first_contradiction
 from callsheet.config.kinds import (
     DAY,
     MIB,
+    Addresses,
     Count,
     Folder,
     Names,
@@ -61,6 +62,11 @@ class Settings(BaseSettings):
     )
     min_free_bytes: Size = Field(
         ByteSize(256 * MIB), description="Free room on the data folder's disk below which uploads are answered 507."
+    )
+    allowed_addresses: Addresses = Field(
+        (),
+        description="Exact `host:port` (comma-separated) that URLs given by clients may lead to though they are not "
+        "public, like `127.0.0.1:9000`.",
     )
     reply_timeout: Seconds = Field(
         2.0, description="How long a request waits for the job's owner before it answers 202."
