@@ -79,9 +79,10 @@ class _Span(msgspec.Struct):
     end: float
 
 
-def probe(path: Path, limits: Limits | None = None) -> MediaFacts:
+def probe(path: Path, limits: Limits | None = None, *, need_sound: bool = True) -> MediaFacts:
     """Facts about a file that holds audio and is within the limits (the process's own, unless given).
 
+    Without `need_sound` a silent file will do, too: its `audio` is empty, `audio_index` -1 and `audio_seconds` 0.
     MediaError: empty_file, media_too_large, unsupported_container, media_unreadable, no_audio_stream,
     unsupported_codec, truncated_file, media_too_short, media_too_long.
     """
@@ -96,7 +97,7 @@ def probe(path: Path, limits: Limits | None = None) -> MediaFacts:
         spans = _spans(container)
         if not spans:
             raise containers.refuse(path)
-        tracks = _audio_tracks(container)
+        tracks = _audio_tracks(container) if need_sound or container.streams.audio else ()
         _check_complete(path, container, spans)
         facts = _facts(path, container, spans, tracks, size)
     _check_length(facts.duration, limits)
@@ -231,10 +232,10 @@ def _family(container: InputContainer) -> str:
 def _facts(
     path: Path, container: InputContainer, spans: dict[int, _Span], tracks: tuple[AudioFacts, ...], size: int
 ) -> MediaFacts:
-    chosen = next((track for track in tracks if track.default), tracks[0])
+    chosen = next((track for track in tracks if track.default), tracks[0]) if tracks else None
     video = _video_facts(container)
-    span = spans.get(chosen.index)
-    if span is None:
+    span = spans.get(chosen.index) if chosen else None
+    if chosen and span is None:
         raise MediaError("media_unreadable", "The sound track of the file is empty.")
     return MediaFacts(
         container=_family(container),
@@ -242,8 +243,8 @@ def _facts(
         bytes=size,
         duration=round(_declared(path, container) or _measured(container, spans), 3),
         audio=tracks,
-        audio_index=chosen.index,
-        audio_seconds=round(span.end - _start(container, spans), 3),
+        audio_index=chosen.index if chosen else -1,
+        audio_seconds=round(span.end - _start(container, spans), 3) if span else 0.0,
         video=video,
     )
 
