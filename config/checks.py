@@ -15,9 +15,12 @@ def first_contradiction(settings: Settings) -> str | None:
 
 
 def _public_bind(s: Settings) -> str | None:
-    if _is_loopback(s.bind):
+    if s.auth != "off" or is_loopback(s.bind):
         return None
-    return f"bind={s.bind} opens the service to the network, and it has no API keys yet: take 127.0.0.1"
+    return (
+        f"bind={s.bind} opens the service to the network and auth=off lets anybody in: "
+        "take auth=keys, or bind=127.0.0.1"
+    )
 
 
 def _hasty_loss(s: Settings) -> str | None:
@@ -47,6 +50,18 @@ def _slow_reply(s: Settings) -> str | None:
     return f"reply_timeout={s.reply_timeout:g}: a request that waits longer than 30 s is cut off by most clients"
 
 
+def _no_room_for_one(s: Settings) -> str | None:
+    if s.quota_bytes >= s.max_upload_bytes:
+        return None
+    return f"quota_bytes={s.quota_bytes} is below max_upload_bytes={s.max_upload_bytes}: such an upload never fits"
+
+
+def _more_at_work_than_open(s: Settings) -> str | None:
+    if not s.max_open_jobs or s.max_active_jobs <= s.max_open_jobs:
+        return None
+    return f"max_active_jobs={s.max_active_jobs} is above max_open_jobs={s.max_open_jobs}: so many are never accepted"
+
+
 def _no_pipeline(s: Settings) -> str | None:
     return None if s.pipelines else "pipelines is empty: there would be nothing to run"
 
@@ -57,11 +72,14 @@ CHECKS = (
     _one_redis_for_two,
     _pool_wider_than_memory,
     _slow_reply,
+    _no_room_for_one,
+    _more_at_work_than_open,
     _no_pipeline,
 )
 
 
-def _is_loopback(bind: str) -> bool:
+def is_loopback(bind: str) -> bool:
+    """Whether only this machine reaches that address."""
     try:
         return ipaddress.ip_address(bind).is_loopback
     except ValueError:

@@ -66,8 +66,11 @@ Addresses = Annotated[
     BeforeValidator(_comma_separated),
 ]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Slots = Annotated[int, Field(ge=0)]
 Size = Annotated[ByteSize, Field(gt=0)]
 MIB = 1024 * 1024
+GIB = 1024 * MIB
+HOUR = 3600.0
 DAY = 86_400.0

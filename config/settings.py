@@ -10,14 +10,17 @@ from typing import Any, Literal, Self
 from pydantic import ByteSize, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from callsheet.config.checks import first_contradiction
+from callsheet.config.checks import first_contradiction, is_loopback
 from callsheet.config.kinds import (
     DAY,
+    GIB,
+    HOUR,
     MIB,
     Addresses,
     Count,
     Folder,
     Names,
+    Rate,
     RedisUrl,
     Seconds,
     SettingsError,
@@ -38,7 +41,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", validate_default=True)
 
     # Where it listens and where it keeps things
-    bind: str = Field("127.0.0.1", description="Address the API listens on. Loopback only: there are no API keys yet.")
+    bind: str = Field("127.0.0.1", description="Address the API listens on. Beyond loopback every request needs a key.")
     port: int = Field(8080, ge=1, le=65535, description="Port the API listens on.")
     data: Folder = Field(
         Path("var"), description="Folder for everything that is kept: uploads, artifacts, embedded Redis."
@@ -75,8 +78,29 @@ class Settings(BaseSettings):
         30.0,
         description="Longest pause in an upload, and its first allowance; after that it must bring 1 KiB a second.",
     )
+    max_duration_seconds: Seconds = Field(4 * HOUR, description="Longest media that is taken.")
+    max_pixels: Count = Field(36_000_000, description="Most pixels (width x height) of a picture that is taken.")
     feed_ping_seconds: Seconds = Field(15.0, description="Silence on a live feed after which a ping is sent.")
     graceful_seconds: Seconds = Field(3.0, description="How long the API may finish open requests when it is stopped.")
+
+    # Who may use it, and how much of it: `callsheet tenants set` gives a tenant limits of its own
+    auth: Literal["auto", "keys", "off"] = Field(
+        "auto", description="`keys`: every request needs one; `off`: none does; `auto`: beyond loopback, see `bind`."
+    )
+    rate_per_second: Rate | None = Field(
+        None, description="Requests a second of one tenant; 0: any number. Unset: 100 where keys are needed, else 0."
+    )
+    rate_burst: Count = Field(200, description="Requests that a tenant may send at once, before its rate counts.")
+    quota_bytes: Size = Field(ByteSize(100 * GIB), description="Most bytes of one tenant: uploads and artifacts.")
+    max_active_jobs: Slots = Field(
+        0, description="Jobs of one tenant at work at once; the others wait for their turn. 0: any number."
+    )
+    max_open_jobs: Slots = Field(
+        10_000, description="Jobs of one tenant that have not ended; more are answered 429. 0: any number."
+    )
+    max_stored_jobs: Slots = Field(
+        100_000, description="Jobs of one tenant that are kept, ended ones too; more are answered 429. 0: any number."
+    )
 
     # The host of job actors
     partitions: int = Field(
@@ -126,6 +150,11 @@ class Settings(BaseSettings):
         "auto", description="`auto` is `console` on a terminal and under `callsheet up`, else `json`."
     )
     failpoints: str = Field("", description="For tests only: named points at which a role kills itself.")
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether every request needs a key."""
+        return self.auth == "keys" or (self.auth == "auto" and not is_loopback(self.bind))
 
     @property
     def models(self) -> Path:

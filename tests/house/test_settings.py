@@ -26,9 +26,13 @@ def test_the_defaults_stand_together() -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"bind": "0.0.0.0"}, "no API keys yet"),
-        ({"bind": "192.168.1.7"}, "no API keys yet"),
-        ({"bind": "example.org"}, "no API keys yet"),
+        ({"bind": "0.0.0.0", "auth": "off"}, "take auth=keys, or bind=127.0.0.1"),
+        ({"bind": "192.168.1.7", "auth": "off"}, "take auth=keys"),
+        ({"bind": "example.org", "auth": "off"}, "take auth=keys"),
+        ({"auth": "maybe"}, "CALLSHEET_AUTH"),
+        ({"rate_per_second": -1.0}, "CALLSHEET_RATE_PER_SECOND"),
+        ({"quota_bytes": "1MiB"}, "never fits"),
+        ({"max_active_jobs": 11, "max_open_jobs": 10}, "never accepted"),
         ({"heartbeat_seconds": 5.0}, "at least twice"),
         ({"worker_lost_after_seconds": 2.0}, "at least twice"),
         ({"lease_seconds": 0.5}, "CALLSHEET_LEASE_SECONDS"),
@@ -54,6 +58,22 @@ def test_what_cannot_work_is_refused_in_one_line(changes: dict[str, Any], compla
 @pytest.mark.parametrize("bind", ["127.0.0.1", "127.8.8.8", "::1"])
 def test_loopback_addresses_are_accepted(bind: str) -> None:
     assert load_settings(bind=bind).bind == bind
+
+
+@pytest.mark.parametrize(
+    ("auth", "bind", "needed"),
+    [
+        ("auto", "127.0.0.1", False),
+        ("auto", "::1", False),
+        ("auto", "0.0.0.0", True),
+        ("auto", "::", True),
+        ("auto", "example.org", True),
+        ("keys", "127.0.0.1", True),
+        ("off", "127.0.0.1", False),
+    ],
+)
+def test_keys_are_needed_beyond_loopback_and_where_they_are_asked_for(auth: str, bind: str, needed: bool) -> None:
+    assert load_settings(auth=auth, bind=bind).needs_keys is needed
 
 
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
