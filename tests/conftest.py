@@ -10,6 +10,7 @@ import pytest
 
 from callsheet.config.redis_server import Kind
 from callsheet.config.settings import Settings, SettingsError
+from tests.clients.node import Node, NodeMissingError, install
 from tests.servers import RedisServer, server_binary
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -95,3 +96,13 @@ def settings(tmp_path: Path, redis_url: str, broker_url: str) -> Settings:
 def jfk() -> Path:
     """Eleven seconds of real speech (FLAC)."""
     return FIXTURES / "speech_jfk" / "jfk.flac"
+
+
+@pytest.fixture(scope="session")
+def node() -> Node:
+    """Node.js with JavaScript clients from their registry."""
+    try:
+        return install()
+    except NodeMissingError as error:
+        missing(str(error))
+        raise
