@@ -13,10 +13,11 @@ from callsheet.actors.client import Jobs
 from callsheet.actors.failpoints import configure
 from callsheet.actors.feed import Feed
 from callsheet.actors.pipelines import load_pipelines
-from callsheet.actors.store import FolderStore
+from callsheet.actors.stores import open_store
 from callsheet.config.settings import Settings
 from callsheet.http.artifacts import ArtifactFile, ArtifactList
 from callsheet.http.body import App, guarded
+from callsheet.http.documents import documents
 from callsheet.http.events import JobEvents
 from callsheet.http.health import Alive, Index, Ready
 from callsheet.http.jobs import CancelJob, JobList, OneJob, RetryJob
@@ -34,7 +35,7 @@ def create_app(settings: Settings) -> App:
     configure(settings.failpoints)
     jobs = Jobs(settings.journal, partitions=settings.partitions, reply_timeout=settings.reply_timeout)
     feed = Feed(jobs)
-    store = FolderStore(settings.data / "store")
+    store = open_store(settings)
     pipelines = load_pipelines(settings.pipelines)
     ping = settings.feed_ping_seconds
     app: Any = falcon.asgi.App(middleware=[Manners(), Lifespan(jobs, feed)])
@@ -42,6 +43,7 @@ def create_app(settings: Settings) -> App:
         ("/", Index()),
         ("/healthz", Alive()),
         ("/readyz", Ready(jobs, settings.data)),
+        *documents(pipelines),
         ("/v1/pipelines", PipelineList(pipelines)),
         ("/v1/jobs", JobList(jobs, Submitting(settings, jobs, store, pipelines))),
         ("/v1/jobs/{job_id}", OneJob(jobs)),

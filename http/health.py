@@ -7,11 +7,27 @@ import os
 from pathlib import Path
 
 import falcon.asgi
+import msgspec
 
 from callsheet import __version__
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import Unavailable
 from callsheet.http.problems import Problem
+from callsheet.http.schemas import Doors
+
+_DOORS = msgspec.json.encode(
+    Doors(
+        service="callsheet",
+        version=__version__,
+        jobs="/v1/jobs",
+        pipelines="/v1/pipelines",
+        health="/healthz",
+        readiness="/readyz",
+        docs="/docs",
+        openapi="/openapi.json",
+        asyncapi="/asyncapi.json",
+    )
+)
 
 
 class Alive:
@@ -46,11 +62,5 @@ class Index:
 
     async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """The doors."""
-        resp.media = {
-            "service": "callsheet",
-            "version": __version__,
-            "jobs": "/v1/jobs",
-            "pipelines": "/v1/pipelines",
-            "health": "/healthz",
-            "readiness": "/readyz",
-        }
+        resp.content_type = "application/json"
+        resp.data = _DOORS

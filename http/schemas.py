@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 import msgspec
 
+from callsheet.jobs.events import BODIES
 from callsheet.jobs.job import InputRef, JobError, JobStatus, StageStatus
 from callsheet.jobs.states import Action
 
@@ -100,6 +101,17 @@ class Ping(msgspec.Struct, frozen=True, tag_field="type", tag="ping"):
     """Nothing has happened for a while, and the connection lives."""
 
 
+class OutcomeFrame(msgspec.Struct, frozen=True, tag_field="type", tag="outcome"):
+    """What came of a command. `ok` is null when nobody knows yet: it may still be applied, and the feed will tell."""
+
+    command: Annotated[Any, Meta(description="The `type` that was sent.")]
+    ok: bool | None
+    code: str
+    state: Annotated[str, Meta(description="The job's status after it.")] | msgspec.UnsetType = msgspec.UNSET
+    detail: str | msgspec.UnsetType = msgspec.UNSET
+    allowed_actions: list[Action] | msgspec.UnsetType = msgspec.UNSET
+
+
 class Status(msgspec.Struct, frozen=True):
     """How the service is."""
 
@@ -132,3 +144,28 @@ class Problem(msgspec.Struct, frozen=True):
         msgspec.UnsetType
     ) = msgspec.UNSET
     allowed_actions: list[Action] | msgspec.UnsetType = msgspec.UNSET
+
+
+def _event_type(body: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
+        ("seq", Annotated[int, Meta(ge=1, description="1, 2, 3 … of its job, without a gap.")]),
+        ("at", Time),
+        ("attempt", int),
+        ("data", body),
+        ("stage", str | msgspec.UnsetType, msgspec.UNSET),
+    ]
+    name, text = body.__name__, {"__doc__": body.__doc__}
+    return msgspec.defstruct(f"{name}Event", fields, tag_field="type", tag=name, namespace=text, frozen=True)
+
+
+# An event as it is sent, by its type: what `jobs.events.Event` holds, told apart by `type`.
+EVENTS: dict[str, type[msgspec.Struct]] = {name: _event_type(body) for name, body in BODIES.items()}
+Event: Any = Union[tuple(EVENTS.values())]  # noqa: UP007  a union made at run time
+EventPage = msgspec.defstruct(
+    "EventPage",
+    [
+        ("events", list[Event]),
+        ("next_after", Annotated[int, Meta(ge=0, description="`after` of the next page.")]),
+    ],
+    namespace={"__doc__": "A piece of a job's history, in order."},
+)

@@ -1,0 +1,44 @@
+"""The operations on artifacts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from callsheet.http import schemas
+from callsheet.http.openapi_model import BYTES, IF_MATCH, IF_NONE_MATCH, JOB, JSON, Answer, Operation, Table, header
+
+_TAG = "artifacts"
+_FILE = ("ETag", "Accept-Ranges", "Content-Disposition")
+_RANGE = Annotated[str, msgspec.Meta(pattern="^bytes=(0|[1-9][0-9]{0,8})-$")]
+
+OPERATIONS: Table = {
+    ("GET", "/v1/jobs/{job_id}/artifacts"): Operation(
+        id="listArtifacts",
+        tag=_TAG,
+        summary="List a job's artifacts",
+        answers={200: Answer("What it has published so far.", {JSON: schemas.ArtifactPage})},
+        problems=JOB,
+        example="{url}/v1/jobs/$JOB/artifacts",
+    ),
+    ("GET", "/v1/jobs/{job_id}/artifacts/{name}"): Operation(
+        id="getArtifact",
+        tag=_TAG,
+        summary="Download an artifact",
+        description="Several ranges at once are not served: the answer is the whole file.",
+        takes=(
+            header("Range", _RANGE, "Only these bytes, `bytes=0-1023`."),
+            header("If-Range", str, "Serve the range only if this is still its ETag; else the whole."),
+            IF_MATCH,
+            IF_NONE_MATCH,
+        ),
+        answers={
+            200: Answer("The file.", {"*/*": BYTES}, _FILE),
+            206: Answer("The range of it.", {"*/*": BYTES}, (*_FILE, "Content-Range")),
+            304: Answer("You have it.", headers=("ETag",)),
+        },
+        problems=(*JOB, "invalid_parameter", "precondition_failed", "range_not_satisfiable"),
+        example="-OJ {url}/v1/jobs/$JOB/artifacts/transcript.srt",
+    ),
+}
