@@ -19,6 +19,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_e
 from callsheet.actors.errors import QuotaExceeded, Unavailable
 from callsheet.actors.keys import PARTITIONS, partition_of
 from callsheet.actors.tenant_keys import QuotaKeys, quota_of_job
+from callsheet.actors.tenants import Limits, Tenants
 from callsheet.actors.wire import CONNECTION, partition_keys, unavailable
 
 HOLD_SECONDS = 6 * 3600.0  # what an upload has reserved is let go so long after it last grew; orphaned files go earlier
@@ -28,21 +29,19 @@ INPUT = "input"
 _SCRIPT = files("callsheet.actors").joinpath("lua/quota.lua").read_text()
 _HELD, _OF_JOB = 2, 4
 
-Limit = Callable[[str], int | None]
-
 
 class Ledger:
     """What tenants have stored. Blocks; may be used from any thread.
 
-    `limit` tells how many bytes a tenant may store (None: any number). While Redis is away a call waits for it up to
+    `usual`: the limits of tenants that have none of their own. While Redis is away a call waits for it up to
     `patience` seconds, then raises Unavailable.
     """
 
-    def __init__(self, redis_url: str, limit: Limit, *, patience: float = 0.0) -> None:
+    def __init__(self, redis_url: str, usual: Limits, *, patience: float = 0.0) -> None:
         pool: Any = redis.BlockingConnectionPool.from_url(redis_url, retry=Retry(NoBackoff(), 1), **CONNECTION)
         self._redis: Any = redis.Redis(connection_pool=pool)
         self._script = self._redis.register_script(_SCRIPT)
-        self._limit = limit
+        self._tenants = Tenants(self._redis, usual)
         self._patience = patience
 
     def close(self) -> None:
@@ -104,9 +103,13 @@ class Ledger:
         """Set entries; what the first one held before."""
         keys = QuotaKeys(tenant)
         names = [keys.total, keys.held, keys.until, *([quota_of_job(job)] if job else [])]
-        limit = self._limit(tenant)
-        args = ["" if limit is None else limit, tenant, MAX_HELD, *(part for change in changes for part in change)]
-        allowed, total, *before = self._patient(lambda: self._script(keys=names, args=args))
+        parts = [part for change in changes for part in change]
+
+        def ask() -> tuple[int, Any]:
+            limit = self._tenants.limits(tenant).bytes
+            return limit, self._script(keys=names, args=[limit, tenant, MAX_HELD, *parts])
+
+        limit, (allowed, total, *before) = self._patient(ask)
         if allowed < 0:
             raise QuotaExceeded(f"{MAX_HELD} uploads are in progress already")
         if not allowed:

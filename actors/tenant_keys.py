@@ -7,6 +7,9 @@ import re
 TENANT = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,62}[a-z0-9])?\Z")
 DEFAULT_TENANT = "default"  # whose everything is while no keys are needed
 
+API_KEYS = "cs:keys"  # hash: id -> whose key it is, what it may do, and its digest
+OWN_LIMITS = "cs:limits"  # hash: tenant -> the limits that were set for it
+
 
 class QuotaKeys:
     """What a tenant has stored."""
@@ -16,6 +19,16 @@ class QuotaKeys:
         self.total = f"{slot}:total"  # string: bytes
         self.held = f"{slot}:held"  # hash: holder -> bytes on their way
         self.until = f"{slot}:until"  # zset: holder -> when it is let go (ms, the server's clock)
+
+
+def ticket(digest: str) -> str:
+    """String with expiry: the id of the key that the one-time ticket with this digest stands for."""
+    return f"cs:ticket:{digest}"
+
+
+def bucket(who: str) -> str:
+    """String with expiry, in the broker's Redis: when the requests of a tenant or an address are all paid for (us)."""
+    return f"cs:rate:{who}"
 
 
 def quota_of_job(job: str) -> str:

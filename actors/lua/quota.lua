@@ -1,6 +1,6 @@
 -- Set how many bytes some holders hold, all of them or none; the tenant's total is the sum of what its holders hold.
 -- KEYS  1 total  2 held (hash: holder -> bytes)  3 until (zset: holder -> when it is let go, ms)  4 the job's entries
--- ARGV  1 limit in bytes, or ''  2 tenant  3 how many may hold at once
+-- ARGV  1 limit in bytes  2 tenant  3 how many may hold at once
 --       then for each holder, named once: '2' (held) or '4' (of the job), its name, bytes, ms to hold it for, or ''
 -- Returns {1, total, bytes before…}, or {0, total} when it would pass the limit, {-1, total} when too many hold.
 local time = redis.call('TIME')
@@ -20,7 +20,7 @@ for i = 4, #ARGV, 4 do
   if ARGV[i] == '2' and not before and ARGV[i + 2] ~= '0' then holders = holders + 1 end
   answer[#answer + 1] = tonumber(before or '0')
 end
-local refused = more > 0 and ((ARGV[1] ~= '' and total + more > tonumber(ARGV[1]) and 0)
+local refused = more > 0 and ((total + more > tonumber(ARGV[1]) and 0)
   or (holders > tonumber(ARGV[3]) and -1))
 if not refused then
   total = total + more

@@ -10,15 +10,17 @@ import pytest
 from callsheet.actors.errors import QuotaExceeded, Unavailable
 from callsheet.actors.quota import MAX_HELD, Ledger
 from callsheet.actors.tenant_keys import QuotaKeys
+from callsheet.actors.tenants import Limits, OwnLimits, Tenants
 from tests.actors.kit import everything
 from tests.servers import RedisServer
 
 JOB = "0123456789abcdef" * 2
+LIMITS = Limits(rate=0, burst=1, active=0, open=0, stored=0, bytes=1000)
 
 
 @pytest.fixture
 def ledger(redis_url: str) -> Iterator[Ledger]:
-    ledger = Ledger(redis_url, lambda _tenant: 1000)
+    ledger = Ledger(redis_url, LIMITS)
     yield ledger
     ledger.close()
 
@@ -76,19 +78,21 @@ def test_a_reservation_is_let_go_when_nobody_renews_it(ledger: Ledger, journal_s
     assert ledger.used("t1") == 1000
 
 
-def test_a_tenant_cannot_begin_uploads_without_end(ledger: Ledger) -> None:
+def test_a_tenant_cannot_begin_uploads_without_end(ledger: Ledger, redis_url: str, journal_server: RedisServer) -> None:
     with ThreadPoolExecutor(8) as many:
         list(many.map(lambda n: ledger.reserve("t1", f"upload/{n}", 1), range(MAX_HELD)))
     ledger.release("t1", "upload/0")
-    ledger.reserve("t1", "upload/0", 1)
-    unlimited = Ledger.__new__(Ledger)
-    unlimited.__dict__.update(ledger.__dict__, _limit=lambda _tenant: None)
+    with journal_server.client() as client:
+        Tenants(client, LIMITS).set("t1", OwnLimits(bytes=5000))
+    roomier = Ledger(redis_url, LIMITS)
+    roomier.reserve("t1", "upload/0", 1)
     with pytest.raises(QuotaExceeded, match="in progress"):
-        unlimited.reserve("t1", "upload/more", 1)
+        roomier.reserve("t1", "upload/more", 1)
+    roomier.close()
 
 
 def test_many_at_once_never_pass_the_limit_and_leave_nothing(ledger: Ledger, redis_url: str) -> None:
-    second = Ledger(redis_url, lambda _tenant: 1000)  # as in another process
+    second = Ledger(redis_url, LIMITS)  # as in another process
     seen: list[int] = []
 
     def upload(n: int) -> bool:
@@ -112,8 +116,8 @@ def test_many_at_once_never_pass_the_limit_and_leave_nothing(ledger: Ledger, red
 
 def test_while_redis_is_away_nothing_is_promised(ledger: Ledger, make_redis: type) -> None:
     server = make_redis("journal")
-    patient = Ledger(server.url, lambda _tenant: None, patience=30.0)
-    hasty = Ledger(server.url, lambda _tenant: None)
+    patient = Ledger(server.url, LIMITS, patience=30.0)
+    hasty = Ledger(server.url, LIMITS)
     server.kill()
     with pytest.raises(Unavailable):
         hasty.reserve("t1", "upload/a", 5)
