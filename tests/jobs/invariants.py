@@ -31,6 +31,7 @@ STAGE_EDGES = {
     *[("running", after) for after in ("succeeded", "failed", "stopped", "waiting")],
     ("failed", "waiting"),
 }
+MAX_WEBHOOKS, MAX_PENDING = 20, 10
 TERMINAL_TYPES = ("JobCompleted", "JobFailed", "JobCancelled")
 FORBIDDEN_AFTER_CANCEL = ("JobCompleted", "StageStarted", "StageDispatched", "StageSucceeded")
 
@@ -76,6 +77,7 @@ class Watch:
             _stage_edges(before, job)
             _progress_rises(before, job)
         self._ends(event)
+        _webhooks_in_order(job, event)
         return job
 
     def _ends(self, event: e.Event) -> None:
@@ -108,6 +110,7 @@ class Watch:
             assert job.progress == 1.0 or job.status != "completed"
         else:
             assert play.to_remove
+        _webhooks_go_on(job, coming, play)
         _nothing_is_left_over(job, play)
 
     def whole(self) -> Job | None:
@@ -131,8 +134,32 @@ def _same_when_stored(decision: Decision) -> None:
     job = decision.job
     assert job is None or msgspec.json.decode(msgspec.json.encode(job), type=Job) == job
     for effect in decision.effects:
-        if type(effect).__name__ in ("Dispatch", "Interrupt", "Tidy", "RemoveFiles"):
+        if type(effect).__name__ in ("Dispatch", "Interrupt", "Tidy", "RemoveFiles", "Deliver", "KeepSecret"):
             assert decode_effect(encode_effect(effect)) == effect  # type: ignore[arg-type]  # narrowed by its name
+
+
+def _webhooks_in_order(job: Job, event: e.Event) -> None:
+    """I20: one after the other, each tried before it is exhausted, and only so many are remembered."""
+    assert len(job.webhooks) <= MAX_WEBHOOKS
+    assert [w.seq for w in job.webhooks] == sorted({w.seq for w in job.webhooks})
+    if isinstance(event.data, e.WebhookBody):
+        before = [w for w in job.webhooks if w.seq < event.data.webhook]
+        assert all(w.status != "pending" for w in before), "I20: a webhook overtakes another"
+    for webhook in job.webhooks:
+        assert (webhook.status == "pending") == (webhook.settled_at is None)
+    if isinstance(event.data, e.WebhookGivenUp) and event.data.reason in ("exhausted", "gone"):
+        assert next(w for w in job.webhooks if w.seq == event.data.webhook).tries > 0
+
+
+def _webhooks_go_on(job: Job, coming: set[tuple[str, int]], play: Play) -> None:
+    """I20: the oldest webhook that is pending is about to be tried, and no other is."""
+    waiting = [w for w in job.webhooks if w.status == "pending"]
+    assert len(waiting) <= MAX_PENDING
+    if waiting:
+        head, n = waiting[0], waiting[0].tries + 1
+        trying = any((d.webhook, d.n) == (head.seq, n) for d in play.deliveries)
+        assert trying or (f"webhook:{head.seq}", n) in coming, "I20: a webhook was forgotten"
+        assert job.status != "expired"
 
 
 def _stage_edges(before: Job, after: Job) -> None:
@@ -179,7 +206,9 @@ def _nothing_is_left_over(job: Job, play: Play) -> None:
         kind, _, name = timer.partition(":")
         # A retry fired by somebody else than the timer service leaves the timer itself behind until the claim.
         kinds = {"alive": ("running",), "deadline": ("running",), "retry": ("waiting", "dispatched")}
-        if name:
+        if kind == "webhook":
+            assert name == str(next(w.seq for w in job.webhooks if w.status == "pending")), f"{timer} is left over"
+        elif name:
             assert job.stages[name].status in kinds[kind], f"{timer} is left over"
             assert job.status in LIVE or kind != "retry", f"{timer} is left over"
         else:

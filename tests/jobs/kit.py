@@ -6,7 +6,17 @@ from typing import Any
 
 from callsheet.jobs import messages as m
 from callsheet.jobs.draft import Decision, Policy
-from callsheet.jobs.effects import ClearTimer, Dispatch, Effect, Erase, Interrupt, RemoveFiles, SetTimer, Withdraw
+from callsheet.jobs.effects import (
+    ClearTimer,
+    Deliver,
+    Dispatch,
+    Effect,
+    Erase,
+    Interrupt,
+    RemoveFiles,
+    SetTimer,
+    Withdraw,
+)
 from callsheet.jobs.graph import RetryPolicy, StageSpec
 from callsheet.jobs.job import FileRef, InputRef, Job, StageState
 from callsheet.jobs.rules import decide
@@ -36,9 +46,14 @@ STRICT_FAN = (
 GRAPHS = {"linear": LINEAR, "diamond": DIAMOND, "fan": FAN, "strict_fan": STRICT_FAN}
 
 
-def submission(graph: tuple[StageSpec, ...] = LINEAR, fingerprint: str = "f", **params: Any) -> m.Submit:
+HOOK = "https://example.com/hook"
+
+
+def submission(
+    graph: tuple[StageSpec, ...] = LINEAR, fingerprint: str = "f", callback_url: str | None = None, **params: Any
+) -> m.Submit:
     upload = InputRef("talk.mp3", 1000, "ab" * 32, "audio/mpeg")
-    return m.Submit("j1", "t1", "demo", params, graph, upload, fingerprint)
+    return m.Submit("j1", "t1", "demo", params, graph, upload, fingerprint, callback_url)
 
 
 def types(decision: Decision) -> list[str]:
@@ -57,6 +72,7 @@ class Play:
         self.timers: dict[str, SetTimer] = {}
         self.late: list[m.Fired] = []  # rung, but not delivered yet
         self.dispatches: dict[int, Dispatch] = {}
+        self.deliveries: list[Deliver] = []  # in the outbox
         self.to_remove = False
         self.sound = True  # no check has failed yet
         self.told: list[m.Message] = []
@@ -96,6 +112,8 @@ class Play:
                 self.timers.pop(effect.timer, None)
             case Dispatch():
                 self.dispatches[effect.token] = effect
+            case Deliver() if effect not in self.deliveries:
+                self.deliveries.append(effect)
             case Withdraw():
                 self.dispatches.pop(effect.token, None)
             case RemoveFiles():
@@ -103,6 +121,7 @@ class Play:
             case Erase():
                 self.current, self.to_remove = None, False
                 self.late.clear()
+                self.deliveries.clear()
                 self.watch = Watch()
 
     # What a worker says.
@@ -124,6 +143,18 @@ class Play:
 
     def stop(self, stage: str, reason: Any = "interrupted") -> Decision:
         return self.tell(m.Stopped(stage, self.stage(stage).token, reason))
+
+    # What a receiver of webhooks brings about.
+
+    def delivered(self) -> Decision:
+        """The delivery that is under way succeeds."""
+        effect = self.deliveries.pop(0)
+        return self.tell(m.Delivered(effect.webhook, effect.n, 204, 0.25))
+
+    def undelivered(self, code: str = "timeout") -> Decision:
+        """The delivery that is under way fails."""
+        effect = self.deliveries.pop(0)
+        return self.tell(m.DeliveryFailed(effect.webhook, effect.n, code, None, 15.0))
 
     # What the timer service does.
 
@@ -160,11 +191,11 @@ def body(decision: Decision, kind: type[Any]) -> Any:
     return found
 
 
-def in_status(status: str) -> Play | None:
+def in_status(status: str, callback_url: str | None = None) -> Play | None:
     """A play whose job is in this status; None for a job that does not exist."""
     if status == "absent":
         return None
-    play = Play(LINEAR)
+    play = Play(LINEAR, callback_url=callback_url)
     if status in ("running", "cancelling", "failed"):
         play.claim("a")
     if status in ("cancelling", "cancelled"):

@@ -12,11 +12,11 @@ from callsheet.jobs import messages as m
 from callsheet.jobs.draft import Policy
 from callsheet.jobs.job import StageState
 from callsheet.jobs.rules import decide
-from tests.jobs.kit import GRAPHS, LINEAR, Play, output, submission
+from tests.jobs.kit import GRAPHS, HOOK, LINEAR, Play, output, submission
 from tests.jobs.strategies import json_values, of
 from tests.jobs.workers import ENDED, ENOUGH, WORKERS, Worker, settle, succeeds
 
-POLICY = Policy(max_losses=1)
+POLICY = Policy(max_losses=1, webhook_delays=(5_000, 60_000))
 FRACTIONS = st.floats(0, 1) | st.floats(allow_nan=False, allow_infinity=False)
 NAMES = st.sampled_from(["a", "b", "c", "d", "plan", "clip", "clip:0", "clip:1", "join", "side", "nobody", ""])
 TIMERS = st.one_of(
@@ -34,9 +34,9 @@ FORGED = st.one_of(
 class Rules(RuleBasedStateMachine):
     """Plays the worker, the timer service and the client, well and badly."""
 
-    @initialize(graph=st.sampled_from(sorted(GRAPHS)))
-    def submit(self, graph: str) -> None:
-        self.play = Play(GRAPHS[graph], POLICY)
+    @initialize(graph=st.sampled_from(sorted(GRAPHS)), callback_url=st.sampled_from([None, HOOK]))
+    def submit(self, graph: str, callback_url: str | None) -> None:
+        self.play = Play(GRAPHS[graph], POLICY, callback_url=callback_url)
 
     def tell(self, message: m.Message) -> None:
         self.play.tell(message)
@@ -122,6 +122,26 @@ class Rules(RuleBasedStateMachine):
             m.Progress(name, token, state.heard + 3, fraction),
         )
         return said[: data.draw(st.integers(0, 3))]
+
+    # A receiver of webhooks. What is performed twice is told of twice.
+
+    @precondition(lambda self: self.play.deliveries)
+    @rule(data=st.data(), marked=st.booleans(), outcome=st.sampled_from(["delivered", "timeout", "gone", "postponed"]))
+    def a_webhook_is_tried(self, data: st.DataObject, marked: bool, outcome: str) -> None:
+        effect = data.draw(st.sampled_from(self.play.deliveries))
+        if outcome == "delivered":
+            self.tell(m.Delivered(effect.webhook, effect.n, 200, 0.1))
+        elif outcome == "postponed":
+            self.tell(m.DeliveryPostponed(effect.webhook, effect.n))
+        else:
+            self.tell(m.DeliveryFailed(effect.webhook, effect.n, outcome))
+        if marked and effect in self.play.deliveries:
+            self.play.deliveries.remove(effect)
+
+    @precondition(lambda self: self.play.current and self.play.job.webhooks)
+    @rule(data=st.data())
+    def asks_for_a_webhook_again(self, data: st.DataObject) -> None:
+        self.tell(m.Redeliver(data.draw(st.sampled_from([None, 3, *[w.seq for w in self.play.job.webhooks]]))))
 
     # An honest timer service, whose messages may be late.
 

@@ -20,7 +20,7 @@ from callsheet.jobs.states import (
     next_stage_status,
     next_status,
 )
-from tests.jobs.kit import LINEAR, START, in_status, submission
+from tests.jobs.kit import HOOK, LINEAR, START, in_status, submission
 
 H, STALE, ACTIVE, ENDED, GONE = None, "stale_report", "job_active", "job_ended", "job_expired"
 UNKNOWN, TAKEN = "job_unknown", "submission_conflict"
@@ -33,16 +33,18 @@ EXPECTED: dict[type[Any], tuple[str | None, ...]] = {
     m.Cancel: (UNKNOWN, H, H, H, ENDED, ENDED, ENDED, GONE),
     m.Retry: (UNKNOWN, ACTIVE, ACTIVE, ACTIVE, H, H, H, GONE),
     m.Forget: (UNKNOWN, ACTIVE, ACTIVE, ACTIVE, H, H, H, GONE),
+    m.Redeliver: (UNKNOWN, *[H] * 6, GONE),
     **dict.fromkeys((m.Claim, m.Heartbeat, m.Progress, m.LogLines, m.Partial), _CHATTER),
     **dict.fromkeys((m.Succeeded, m.Failed, m.Stopped), _ENDING),
     m.Fired: (STALE, H, H, H, H, H, H, STALE),
+    **dict.fromkeys((m.Delivered, m.DeliveryFailed, m.DeliveryPostponed), (STALE, *[H] * 6, STALE)),
     m.FilesRemoved: (*[STALE] * 7, H),
 }
 PAIRS = [(status, kind) for status in STATUSES for kind in m.MESSAGES]
 
 
-def sample(kind: type[Any], token: int, attempt: int) -> m.Message:
-    """A message of this kind, as right as it can be: from stage `a`, with its current token."""
+def sample(kind: type[Any], token: int, attempt: int, webhook: int = 1) -> m.Message:
+    """A message of this kind, as right as it can be: from stage `a`, with its current token, or of this webhook."""
     samples: dict[type[Any], m.Message] = {
         m.Submit: submission(fingerprint="another"),
         m.Cancel: m.Cancel(),
@@ -58,6 +60,10 @@ def sample(kind: type[Any], token: int, attempt: int) -> m.Message:
         m.Stopped: m.Stopped("a", token),
         m.Fired: m.Fired("expire", attempt),
         m.FilesRemoved: m.FilesRemoved(),
+        m.Redeliver: m.Redeliver(),
+        m.Delivered: m.Delivered(webhook, 1, 204, 0.25),
+        m.DeliveryFailed: m.DeliveryFailed(webhook, 1, "timeout"),
+        m.DeliveryPostponed: m.DeliveryPostponed(webhook, 1),
     }
     return samples[kind]
 
@@ -68,9 +74,10 @@ def _id(value: Any) -> str:
 
 @pytest.mark.parametrize(("status", "kind"), PAIRS, ids=_id)
 def test_every_message_in_every_status_is_heard_or_refused_as_the_table_says(status: str, kind: type[Any]) -> None:
-    play = in_status(status)
+    play = in_status(status, HOOK)
     job = play.job if play else None
-    message = sample(kind, job.stages["a"].token if job else 1, 1)
+    webhooks = job.webhooks if job else ()
+    message = sample(kind, job.stages["a"].token if job else 1, 1, webhooks[0].seq if webhooks else 1)
     expected = EXPECTED[kind][STATUSES.index(status)]
     assert REFUSALS[status][kind] == expected
     decision = decide(job, message, START)
@@ -80,6 +87,10 @@ def test_every_message_in_every_status_is_heard_or_refused_as_the_table_says(sta
     elif (status == "queued" and issubclass(kind, m.Report | m.Fired) and kind is not m.Claim) or (
         kind is m.Fired and status in ("running", "cancelling")
     ):
+        assert decision.outcome.code == STALE
+    elif kind is m.Redeliver:
+        assert decision.outcome.code == ("webhook_under_way" if webhooks else "nothing_to_deliver")
+    elif "Deliver" in kind.__name__ and not webhooks:
         assert decision.outcome.code == STALE
     else:
         assert decision.outcome.code == "accepted"
@@ -111,6 +122,7 @@ EVENTS = [(status, body) for status in STATUSES for body in e.BODIES.values()]
 def test_every_event_in_every_status_follows_the_table_or_cannot_happen(status: str, body: type[Any]) -> None:
     of_a_stage = body.__name__.startswith("Stage") or body is e.PartialResult
     stays = of_a_stage and (status in ("queued", "running") or (status == "cancelling" and body is e.StageStopped))
+    stays = stays or (body.__name__.startswith("Webhook") and status not in ("absent", "expired"))
     expected = EXPECTED_TRANSITIONS.get((status, body.__name__), status if stays else None)
     if expected is None:
         with pytest.raises(AssertionError, match="cannot happen"):
