@@ -10,7 +10,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	--no-emit-find-links --no-annotate --custom-compile-command "make lock" --extra embedded --extra models
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lint types layers bench soak docs lock clean
+.PHONY: help run test check format lint types layers bench soak fuzz docs lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,9 @@ bench: $(VENV)/bench.stamp ## Measure, beside the peers
 
 soak: $(VENV)/test.stamp ## Run the long campaigns
 	@$(BIN)/python -m pytest -m soak --timeout 7200 $(ARGS)
+
+fuzz: $(VENV)/test.stamp ## Send the API whatever can be made up, for FUZZ_SECONDS (600)
+	@$(BIN)/python -m pytest -m soak --timeout 7200 tests/fuzz $(ARGS)
 
 docs: $(VENV)/test.stamp ## Write the generated pages again
 	@$(BIN)/python -m callsheet.jobs.docs

@@ -13,7 +13,7 @@ from callsheet.http.openapi_model import JOB, JSON, Answer, Operation, Raw, Tabl
 _TAG = "events"
 _SEQ = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
 AFTER = query("after", _SEQ, "Only events with a higher `seq`: those that you have not seen.")
-LAST_EVENT_ID = header("Last-Event-ID", _SEQ, "The same for a live feed; an EventSource sends it by itself.")
+LAST_EVENT_ID = header("Last-Event-ID", str, "Of a live feed: the same, and it counts more. An EventSource sends it.")
 STREAM = Raw({"type": "string", "description": "Server-Sent Events; see /asyncapi.json."})
 
 OPERATIONS: Table = {

@@ -18,7 +18,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_help_lists_every_command() -> None:
     listed = {line.split()[1] for line in make("help").stdout.splitlines() if line.strip()}
-    assert listed >= {"help", "run", "test", "check", "bench", "soak", "docs", "clean"}
+    assert listed >= {"help", "run", "test", "check", "bench", "soak", "fuzz", "docs", "clean"}
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:

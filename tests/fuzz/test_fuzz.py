@@ -1,0 +1,58 @@
+"""Whatever is sent, no answer is a server error, and each is one that the document has: schemathesis on a real service.
+
+Short in every run; with `make fuzz` as long as `FUZZ_SECONDS` says.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.http.service import Api, Role, submit
+from tests.servers import RedisServer
+
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+EXAMPLE = "examples.word_count:pipeline"
+SEED = "1"
+
+
+@pytest.fixture(scope="module")
+def service(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """All roles, with a pipeline that is done at once."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    with RedisServer(folder / "journal") as journal, RedisServer(folder / "broker", "broker") as broker:
+        settings = {"redis_url": journal.url, "broker_url": broker.url, "data": str(folder / "data")}
+        settings |= {"pipelines": EXAMPLE, "log_format": "json"}
+        roles = [Role("host", folder / "host.log", **settings), Role("worker", folder / "worker.log", **settings)]
+        api = Api(folder / "api.log", **settings)
+        try:
+            api.wait()
+            yield api
+        finally:
+            for role in (api, *roles):
+                role.kill()
+    for role in (api, *roles):
+        assert "Traceback" not in role.said()
+
+
+@pytest.mark.soak  # in every run too, where it is a short one
+@pytest.mark.timeout(7200)
+def test_no_request_that_can_be_made_up_breaks_the_contract(
+    service: Api, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    long = request.config.getoption("markexpr") == "soak"
+    assert submit(service.url, b"a word\n", pipeline="word_count").status_code == 202
+    if long:
+        bounds = ["--max-examples", "1000", "--max-time", os.environ.get("FUZZ_SECONDS", "600")]
+    else:
+        bounds = ["--max-examples", "5", "--phases", "examples,coverage,fuzzing", "--seed", SEED]
+    command = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIG), "run"]
+    more = ["--generation-database", "none", "--warnings", "off", "--no-color", "--continue-on-failure"]
+    command += [f"{service.url}/openapi.json", *bounds, *more]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert found.returncode == 0, found.stdout[-20_000:] + found.stderr
