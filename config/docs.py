@@ -42,7 +42,7 @@ def _default(name: str, field: FieldInfo) -> str:
     if name.endswith("_bytes"):
         return f"`{value // MIB}MiB`"
     if isinstance(value, tuple):
-        return f"`{','.join(value)}`"
+        return f"`{','.join(map(str, value))}`"
     return f"`{value:g}`" if isinstance(value, float) and value < 1e6 else f"`{value}`"
 
 

@@ -67,6 +67,7 @@ Addresses = Annotated[
 ]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Delays = Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_comma_separated)]
 Count = Annotated[int, Field(ge=1)]
 Slots = Annotated[int, Field(ge=0)]
 Size = Annotated[ByteSize, Field(gt=0)]

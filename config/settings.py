@@ -18,6 +18,7 @@ from callsheet.config.kinds import (
     MIB,
     Addresses,
     Count,
+    Delays,
     Folder,
     Names,
     Rate,
@@ -62,6 +63,9 @@ class Settings(BaseSettings):
     api_workers: Count = Field(2, description="Processes that answer HTTP.")
     max_upload_bytes: Size = Field(
         ByteSize(500 * MIB), description="Largest upload; more is answered 413. Takes `500MiB` too."
+    )
+    upload_keep_seconds: Seconds = Field(
+        DAY, description="How long an upload in pieces (tus) is kept after something of it last arrived."
     )
     min_free_bytes: Size = Field(
         ByteSize(256 * MIB), description="Free room on the data folder's disk below which uploads are answered 507."
@@ -118,6 +122,17 @@ class Settings(BaseSettings):
     idle_seconds: Seconds = Field(30.0, description="How long an idle job actor stays in memory.")
     retention_seconds: Seconds = Field(7 * DAY, description="How long a finished job and its artifacts are kept.")
     tombstone_seconds: Seconds = Field(7 * DAY, description="How long an expired job is remembered as such.")
+
+    # Webhooks
+    webhook_timeout_seconds: Seconds = Field(
+        15.0,
+        description="How long one try of a webhook may take, from the look-up of the name to the end of the answer.",
+    )
+    webhook_retry_seconds: Delays = Field(
+        (5, 300, 1800, 7200, 18000, 36000, 36000),
+        max_length=20,
+        description="Wait after each failed try of a webhook, comma-separated; after the last one it is given up.",
+    )
 
     # The workers
     cpu_concurrency: Slots = Field(
