@@ -1,38 +1,56 @@
 """The live view of journals: any number of watchers of a job share one reader of its journal.
 
 A commit publishes "look again" on the job's channel. Whoever hears it reads the journal from where it stopped, once
-for all watchers, and wakes them. The channel carries no event, so losing what it says costs latency, never an event:
-without it the journal is looked at every two seconds all the same.
+for all watchers, and wakes them. What a watcher that does not read holds on to is one batch.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from functools import cached_property
 from itertools import islice
-from typing import Any
-
-import structlog
-from redis.exceptions import RedisError
+from typing import Protocol, TypeVar
 
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import CallsheetError
 from callsheet.actors.keys import feed_channel
-from callsheet.actors.tasks import end_tasks
+from callsheet.actors.pokes import Pokes
+from callsheet.actors.tasks import RETRY_SECONDS, end_tasks, rings
 from callsheet.actors.wire import EventEntry
+from callsheet.jobs.events import TERMINAL_EVENTS
+from callsheet.jobs.job import ACTIVE
 
-log = structlog.get_logger("api")
-RING = 512  # events of a job kept for its watchers; who is further behind reads the journal
-PAGE = 64  # events handed to a watcher at once: what a watcher that stops reading holds on to
-LOOK_SECONDS = 2.0
-LINGER_SECONDS = 5.0  # a job stays watched so long without watchers: they come back when their connection breaks
-RETRY_SECONDS = 0.2
-PATIENCE_SECONDS = 5.0
-_OWN_CHANNEL = "cs:feed"  # keeps the connection subscribed while no job is watched
-_PREFIX = feed_channel("").encode()
+RING, RING_BYTES = (
+    512,
+    4 * 1024 * 1024,
+)  # of a job's events kept for its watchers; who is further behind reads the journal
+PAGE, PAGE_BYTES = 64, 256 * 1024  # of what is handed to a watcher at once
+READ = 128  # events read from the journal at once
+
+
+class Sized(Protocol):
+    """Something to hand to watchers."""
+
+    @property
+    def raw(self) -> bytes:
+        """Its bytes."""
+        ...
+
+
+S = TypeVar("S", bound=Sized)
+
+
+def one_batch(entries: Iterable[S]) -> list[S]:
+    """As many of the entries as one batch holds; the first one, whatever its size."""
+    batch, size = list[S](), 0
+    for entry in islice(entries, PAGE):
+        size += len(entry.raw)
+        if batch and size > PAGE_BYTES:
+            break
+        batch.append(entry)
+    return batch
 
 
 class CursorLostError(Exception):
@@ -66,7 +84,9 @@ class _Tail:
         self.watchers = 0
         self.seq = 0
         self.gone = False
-        self.ring: deque[FeedEntry] = deque(maxlen=RING)
+        self.ended = False  # the job is over, as of `seq`
+        self.ring: deque[FeedEntry] = deque()
+        self._bytes = 0
         self.bell = asyncio.Event()  # rung, and replaced, when there is more to see
         self.poked = asyncio.Event()
         self.reader: asyncio.Task[None] | None = None
@@ -80,6 +100,7 @@ class _Tail:
             if not self._begun:
                 snapshot = await self._jobs.job(self.job)
                 self.seq = max(self.seq, (snapshot.seq if snapshot else 0) - RING)
+                self.ended = snapshot is not None and snapshot.status not in ACTIVE
                 await self._look()
                 self._begun = True
 
@@ -94,17 +115,28 @@ class _Tail:
 
     async def _look_once(self) -> bool:
         # From the last one known on: if even that is not there any more, neither is the journal.
-        entries = await self._jobs.events(self.job, max(0, self.seq - 1), RING)
+        entries = await self._jobs.events(self.job, max(0, self.seq - 1), READ)
         fresh = [FeedEntry(entry) for entry in entries if entry.seq > self.seq]
         self.gone = self.seq > 0 and not entries
         if fresh and self.ring and fresh[0].seq != self.seq + 1:
             self.ring.clear()  # the ring holds a run without a gap, or it could not be counted on
-        self.ring.extend(fresh)
-        if fresh:
-            self.seq = fresh[-1].seq
+            self._bytes = 0
+        for entry in fresh:
+            self._append(entry)
         if fresh or self.gone:
             self.ring_bell()
         return bool(fresh)
+
+    def _append(self, entry: FeedEntry) -> None:
+        self.ring.append(entry)
+        self.seq = entry.seq
+        self._bytes += len(entry.raw)
+        while len(self.ring) > RING or self._bytes > RING_BYTES:
+            self._bytes -= len(self.ring.popleft().raw)
+        if entry.type in TERMINAL_EVENTS:
+            self.ended = True
+        elif entry.type == "JobRetried":
+            self.ended = False
 
     def ring_bell(self) -> None:
         """Wake everybody who waits."""
@@ -116,7 +148,7 @@ class _Tail:
         if seq >= self.seq:
             return []
         skip = seq + 1 - self.ring[0].seq if self.ring else -1
-        return list(islice(self.ring, skip, skip + PAGE)) if skip >= 0 else None
+        return one_batch(islice(self.ring, skip, None)) if skip >= 0 else None
 
 
 class Feed:
@@ -126,9 +158,7 @@ class Feed:
         self.stopping = False
         self._jobs = jobs
         self._tails: dict[str, _Tail] = {}
-        self._pubsub: Any = None
-        self._listener: asyncio.Task[None] | None = None
-        self._subscribing = asyncio.Lock()
+        self._pokes = Pokes(jobs.redis)
 
     async def follow(self, job: str, after: int, idle: float) -> AsyncGenerator[list[FeedEntry], None]:
         """The events after `after`, in order, without gap or repeat, for as long as the caller likes; an empty list
@@ -147,15 +177,21 @@ class Feed:
                     yield batch
                 elif tail.gone:
                     raise CursorLostError
-                elif not await _rings(bell, idle):
+                elif not await rings(bell, idle):
                     yield []
         finally:
             tail.watchers -= 1
 
     def is_newest(self, job: str, seq: int) -> bool:
-        """Whether a followed job has no event after `seq`, as far as is known."""
+        """Whether a job that was just followed has no event after `seq`, as far as is known."""
         tail = self._tails.get(job)
         return tail is None or tail.seq <= seq
+
+    def is_the_end(self, job: str, seq: int) -> bool:
+        """Whether who follows this job and has all up to `seq` has seen all that will come: it is over, and what came
+        after its end (how its webhooks fared) is seen, too. More of that may come; a reconnect gets it."""
+        tail = self._tails.get(job)
+        return tail is not None and tail.ended and tail.seq <= seq
 
     def stop(self) -> None:
         """Let every watcher go."""
@@ -166,14 +202,13 @@ class Feed:
     async def close(self) -> None:
         """Stop, and leave nothing running."""
         self.stop()
-        await end_tasks(t for t in (self._listener, *(tail.reader for tail in self._tails.values())) if t)
+        await end_tasks(tail.reader for tail in self._tails.values() if tail.reader)
+        await self._pokes.close()
         self._tails.clear()
 
     # -- watchers
 
     def _join(self, job: str) -> _Tail:
-        if self._listener is None:
-            self._listener = asyncio.create_task(self._listen(), name="feed")
         tail = self._tails.get(job)
         if tail is None:
             tail = self._tails[job] = _Tail(job, self._jobs)
@@ -205,79 +240,11 @@ class Feed:
                 continue
             if not entries or entries[0].seq != after + 1:
                 raise CursorLostError
-            return [FeedEntry(entry) for entry in entries]
+            return [FeedEntry(entry) for entry in one_batch(entries)]
         return []
 
-    # -- the reader of one job
-
     async def _read(self, tail: _Tail) -> None:
-        await self._subscribe(tail.job)
-        unwatched = 0.0
-        while tail.watchers or unwatched < LINGER_SECONDS:
-            unwatched = 0.0 if tail.watchers else unwatched + LOOK_SECONDS
-            await _rings(tail.poked, LOOK_SECONDS)
-            tail.poked.clear()
-            try:
-                if tail.watchers:
-                    await tail.look()
-            except CallsheetError:
-                await asyncio.sleep(RETRY_SECONDS)  # watchers wait, and go on where they were
-            except Exception:
-                log.exception("feed failed", job=tail.job)
-                await asyncio.sleep(LOOK_SECONDS)
+        channel = feed_channel(tail.job)
+        await self._pokes.keep_looking(tail, channel)
         del self._tails[tail.job]
-        await self._unsubscribe(tail.job)
-
-    # -- the one connection that is told where to look
-
-    async def _subscribe(self, job: str) -> None:
-        async with self._subscribing:
-            if self._pubsub is not None:
-                with contextlib.suppress(RedisError, OSError):  # the listener subscribes to all when it reconnects
-                    await self._pubsub.subscribe(feed_channel(job))
-
-    async def _unsubscribe(self, job: str) -> None:
-        async with self._subscribing:
-            if self._pubsub is not None and job not in self._tails:
-                with contextlib.suppress(RedisError, OSError):
-                    await self._pubsub.unsubscribe(feed_channel(job))
-
-    async def _listen(self) -> None:
-        while True:
-            try:
-                pubsub = await self._connect()
-                while True:
-                    # Not `listen`, which would never look whether the connection still lives.
-                    self._poke(await pubsub.get_message(timeout=PATIENCE_SECONDS))
-            except (RedisError, OSError):
-                await asyncio.sleep(RETRY_SECONDS)
-            finally:
-                await self._disconnect()
-
-    def _poke(self, message: dict[str, Any] | None) -> None:
-        """Have the job of that channel looked at. Being told that we are subscribed is a reason, too: something may
-        have come before."""
-        channel = message["channel"].removeprefix(_PREFIX).decode() if message else ""
-        if (tail := self._tails.get(channel)) is not None:
-            tail.poked.set()
-
-    async def _connect(self) -> Any:
-        async with self._subscribing:
-            self._pubsub = self._jobs.redis.pubsub()
-            await self._pubsub.subscribe(_OWN_CHANNEL, *(feed_channel(job) for job in self._tails))
-            return self._pubsub
-
-    async def _disconnect(self) -> None:
-        async with self._subscribing:
-            pubsub, self._pubsub = self._pubsub, None
-            with contextlib.suppress(RedisError, OSError):
-                await pubsub.aclose()
-
-
-async def _rings(bell: asyncio.Event, seconds: float) -> bool:
-    """Whether the bell rings within that time."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await bell.wait()
-    except TimeoutError:
-        return False
+        await self._pokes.leave(tail.poked, channel)

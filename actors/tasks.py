@@ -1,4 +1,4 @@
-"""Ending asyncio tasks for certain."""
+"""Ending asyncio tasks for certain, and waiting within bounds."""
 
 from __future__ import annotations
 
@@ -20,3 +20,12 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=RETRY_SECONDS)
+
+
+async def rings(bell: asyncio.Event, seconds: float) -> bool:
+    """Whether the bell rings within that time."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await bell.wait()
+    except TimeoutError:
+        return False

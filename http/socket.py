@@ -19,7 +19,7 @@ from callsheet.actors.pipelines import Pipelines
 from callsheet.actors.tasks import end_tasks
 from callsheet.http.body import parse_json
 from callsheet.http.conditions import whole_number
-from callsheet.http.events import MAX_SEQ, is_the_end
+from callsheet.http.events import MAX_SEQ
 from callsheet.http.jobs import NoFields, converted, retry_message
 from callsheet.http.problems import Problem, problem_of
 from callsheet.http.reach import find, send, tenant_of
@@ -107,7 +107,8 @@ class Session:
                     await self._ws.send_text(entry.text)
                 if not batch:
                     await self._control(type="ping")
-                elif is_the_end(self._feed, self._job, batch[-1]) and await self._is_over(batch[-1].seq):
+                after = batch[-1].seq if batch else after
+                if self._feed.is_the_end(self._job, after) and await self._is_over(after):
                     return True
         return False
 

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 import pytest
 
-from callsheet.actors import feed as feed_module
+from callsheet.actors import pokes
 from callsheet.actors.client import Jobs
-from callsheet.actors.feed import PAGE, RING, CursorLostError, Feed
+from callsheet.actors.feed import PAGE, RING, CursorLostError, Feed, FeedEntry
 from callsheet.actors.keys import PartitionKeys, feed_channel, new_job_id, partition_of
 from callsheet.actors.wire import EventEntry
 from tests.servers import RedisServer
@@ -53,7 +53,7 @@ class Watcher:
         async with asyncio.timeout(seconds), self._more:
             await self._more.wait_for(lambda: bool(self.seen) and self.seen[-1] >= seq)
 
-    async def _watch(self, batches: AsyncIterator[list[feed_module.FeedEntry]]) -> None:
+    async def _watch(self, batches: AsyncIterator[list[FeedEntry]]) -> None:
         async for batch in batches:
             async with self._more:
                 self.idled += not batch
@@ -91,7 +91,7 @@ def test_watchers_get_what_was_and_what_comes_at_once(redis_url: str) -> None:
 
 
 def test_a_lost_poke_costs_time_and_no_event(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed_module, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(pokes, "LOOK_SECONDS", 0.1)
 
     async def story(jobs: Jobs, feed: Feed) -> None:
         writer = Writer(jobs)
@@ -218,8 +218,8 @@ def test_silence_is_reported_and_stopping_ends_every_watcher(redis_url: str) -> 
 
 
 def test_an_unwatched_job_is_forgotten_after_a_while(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed_module, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(feed_module, "LINGER_SECONDS", 0.1)
+    monkeypatch.setattr(pokes, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(pokes, "LINGER_SECONDS", 0.1)
 
     async def story(jobs: Jobs, feed: Feed) -> None:
         writer = Writer(jobs)
