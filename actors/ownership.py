@@ -19,16 +19,18 @@ from callsheet.jobs.draft import Policy
 from callsheet.jobs.messages import Undecodable, decode_message
 
 log = structlog.get_logger("host")
+RESTING_SECONDS = 1.0
 
 
 class _Seat:
-    """An actor in memory, how many messages are on their way to it, and when it was last busy."""
+    """An actor in memory, how many messages are on their way to it, when it was last busy, and whether it rests."""
 
-    __slots__ = ("busy_at", "pending", "ref")
+    __slots__ = ("busy_at", "pending", "ref", "resting")
 
     def __init__(self, ref: pykka.ActorRef[JobActor]) -> None:
         self.ref = ref
         self.pending = 0
+        self.resting = False
         self.busy_at = time.monotonic()
 
 
@@ -117,21 +119,23 @@ class Ownership:
         self._on_handled()
 
     def handled(self, job: str, resting: bool) -> None:
-        """The actor of a job is done with one message; one that rests and has no other is let go."""
+        """The actor of a job is done with one message. One that rests is let go soon, and not at once: who asks a
+        finished job for something often asks again."""
         with self._lock:
             seat = self._seats[job]
             seat.pending -= 1
             self._in_flight -= 1
-            seat.busy_at = time.monotonic()
-            if seat.pending == 0 and (resting or self._lost):
+            seat.busy_at, seat.resting = time.monotonic(), resting
+            if seat.pending == 0 and self._lost:
                 self._retire(job)
         self._on_handled()
 
     def retire_idle(self, seconds: float) -> None:
         """Let go of the actors that had nothing to do for so long: the next message loads them again."""
-        limit = time.monotonic() - seconds
+        now = time.monotonic()
+        limits = {False: now - seconds, True: now - min(seconds, RESTING_SECONDS)}
         with self._lock:
-            for job in [j for j, s in self._seats.items() if s.pending == 0 and s.busy_at <= limit]:
+            for job in [j for j, s in self._seats.items() if s.pending == 0 and s.busy_at <= limits[s.resting]]:
                 self._retire(job)
 
     def _seat(self, job: str) -> _Seat:
