@@ -31,7 +31,7 @@ from callsheet.jobs.effects import (
     encode_effect,
 )
 from callsheet.jobs.events import JobSubmitted, encode_event
-from callsheet.jobs.job import Job
+from callsheet.jobs.job import ACTIVE, Job
 from callsheet.jobs.messages import Cancel, Fired, Forget, Message, Redeliver, Retry, Submit
 
 MAX_DEAD_BYTES = 16_384  # of a message that is set aside: its beginning tells what it was
@@ -128,6 +128,7 @@ class Journal:
             k.receipt(job),
             k.index(tenant),
             k.changes(tenant),
+            k.open(tenant),
         ]
 
     def _args(
@@ -150,6 +151,7 @@ class Journal:
             now if created else "",
             "1" if isinstance(message, Submit) else "",
             erase.tombstone if erase else "",
+            _opening(old, decision),
         ]
         write, delete = _fields(old, decision, erase)
         set_timers, clear_timers = _timers(job, decision.effects, now)
@@ -168,6 +170,13 @@ def _extend(args: list[Any], rows: list[Any]) -> None:
     args.append(len(rows))
     for row in rows:
         args.extend(row)
+
+
+def _opening(old: Job | None, decision: Decision) -> str:
+    """What this does to the tenant's open jobs."""
+    before = old is not None and old.status in ACTIVE
+    after = decision.job is not None and decision.job.status in ACTIVE
+    return "" if before == after else "open" if after else "close"
 
 
 def _fields(old: Job | None, decision: Decision, erase: Erase | None) -> tuple[list[tuple[str, bytes]], list[str]]:

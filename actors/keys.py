@@ -55,9 +55,18 @@ class PartitionKeys:
         """The outcome of a command that was applied, for a day: what a redelivery is answered with."""
         return f"{self.slot}:seen:{job}:{mid}"
 
+    def callback_secret(self, job: str) -> str:
+        """The secret that a job's own webhooks are signed with, if it came with one: for as long as the job."""
+        return f"{self.slot}:callback:{job}"
+
     def index(self, tenant: str) -> str:
         """zset of a tenant's jobs in this partition, by time of creation (ms)."""
         return f"{self.slot}:jobs:{tenant}"
+
+    def open(self, tenant: str) -> str:
+        """zset of a tenant's jobs in this partition that have not ended, by when they were accepted, or last retried
+        (us, the server's clock)."""
+        return f"{self.slot}:open:{tenant}"
 
     def changes(self, tenant: str) -> str:
         """Stream of where a tenant's events are: `j` job, `s` seq of the last event, `n` how many; and the channel that
@@ -68,3 +77,13 @@ class PartitionKeys:
 def feed_channel(job: str) -> str:
     """Where watchers of a job are told to look again."""
     return f"cs:feed:{job}"
+
+
+def webhook_secret(tenant: str) -> str:
+    """The secret that signs a tenant's webhooks."""
+    return f"cs:webhook:{tenant}"
+
+
+def webhook_secret_before(tenant: str) -> str:
+    """The one before it, which signs as well until it expires."""
+    return f"cs:webhook-before:{tenant}"

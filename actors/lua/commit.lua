@@ -1,10 +1,12 @@
 -- The one way a job changes: everything that follows from one message, or nothing.
 -- KEYS  1 epoch  2 mailbox  3 log  4 snapshot  5 timers  6 tokens  7 outbox  8 dispatched  9 seen  10 receipt  11 index
 --      12 changes of the tenant: there only while somebody watches the tenant as a whole (see actors/tenant_log.py)
+--      13 open: the tenant's jobs that have not ended, in the order in which they were accepted
 -- ARGV  1 epoch of this owner        2 mailbox entry          3 seq the job must be at
 --       4 job                        5 mid                    6 outcome (JSON)      7 reply channel, or ''
 --       8 feed channel               9 '1': a command, applied once a mid             10 'job|timer' that fired, or ''
 --      11 created at (ms), or ''    12 '1': drop the receipt  13 tombstone seconds, or ''
+--      14 'open' | 'close' | '': whether the job has begun, or ended, by this
 --      then lists, each led by its length: events (type, json)…, fields (name, json)…, fields to delete…,
 --      timers to set ('job|timer', token, delay in ms)…, timers to clear…, outbox (id, effect)…, dispatches to withdraw…
 -- Returns OK | FENCED (not the owner any more) | CONFLICT (the job is elsewhere) | DUPLICATE (entry applied before)
@@ -15,7 +17,7 @@ if redis.call('GET', KEYS[1]) ~= epoch then return 'FENCED' end
 if #redis.call('XRANGE', KEYS[2], entry, entry) == 0 then return 'DUPLICATE' end
 if (redis.call('HGET', KEYS[4], 'seq') or '0') ~= seq then return 'CONFLICT' end
 
-if ARGV[14] ~= '0' then  -- a script that fails halfway is not undone: what may fail is asked before anything is written
+if ARGV[15] ~= '0' then  -- a script that fails halfway is not undone: what may fail is asked before anything is written
   local top = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
   if (top and top[1] or '0-0') ~= seq .. '-0' then return 'CORRUPT' end
 end
@@ -35,7 +37,7 @@ if ARGV[9] == '1' then
 end
 if ARGV[10] ~= '' and redis.call('ZSCORE', KEYS[5], ARGV[10]) then return 'REARMED' end
 
-local at = 14
+local at = 15
 local function list(width, each)
   local count = tonumber(ARGV[at])
   at = at + 1
@@ -71,6 +73,8 @@ list(1, function(i)
   redis.call('HDEL', KEYS[7], ARGV[i])
   redis.call('HDEL', KEYS[8], ARGV[i])
 end)
+if ARGV[14] == 'open' then redis.call('ZADD', KEYS[13], string.format('%.0f', time[1] * 1000000 + time[2]), job) end
+if ARGV[14] == 'close' then redis.call('ZREM', KEYS[13], job) end
 if ARGV[11] ~= '' then redis.call('ZADD', KEYS[11], ARGV[11], job) end
 if ARGV[12] == '1' then redis.call('DEL', KEYS[10]) end
 if ARGV[13] ~= '' then redis.call('EXPIRE', KEYS[4], ARGV[13]) end
