@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from callsheet.actors.store import Place
 from callsheet.pipelines.declare import StageOutput
 
 MAX_MESSAGE = 8 << 20  # bytes the child may send at once: an output has bounds of its own, far below
@@ -26,18 +27,18 @@ class Setup(msgspec.Struct, frozen=True, tag=True):
 
 
 class Request(msgspec.Struct, frozen=True, tag=True):
-    """Run a stage. `stage` may be an instance (`clip:3`). `files`: stage -> name -> path. Of stages that succeeded."""
+    """Run a stage. `stage` may be an instance (`clip:3`). `files`: stage -> name -> where. Of stages that succeeded."""
 
     pipeline: str
     stage: str
     params: dict[str, Any]
     folder: str
-    input_path: str
+    input: Place
     filename: str
     media_type: str
     bytes: int
     item: Any = None
-    files: dict[str, dict[str, str]] = {}
+    files: dict[str, dict[str, Place]] = {}
     data: dict[str, dict[str, Any]] = {}
     instances: dict[str, tuple[str, ...]] = {}
 

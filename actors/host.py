@@ -24,7 +24,7 @@ from callsheet.actors.keys import partition_of
 from callsheet.actors.leases import Leases
 from callsheet.actors.ownership import Ownership
 from callsheet.actors.pool import Pool
-from callsheet.actors.store import FolderStore
+from callsheet.actors.stores import open_store
 from callsheet.config.settings import Settings
 from callsheet.jobs.draft import Policy
 
@@ -63,7 +63,7 @@ class Host:
         self._redis = connect(settings.journal)
         self._committer = Committer(settings.journal)
         self._pool = Pool(settings.host_pool_threads, "jobs")
-        self._store = FolderStore(settings.data / "store")
+        self._store = open_store(settings)
         self._performer = performing.Performer(settings.journal, settings.broker, self._store)
         self.leases = Leases(self._committer, self._redis, settings.lease_seconds, settings.partitions)
         self.owned: dict[int, Ownership] = {}

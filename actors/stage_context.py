@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import Any
 import msgspec
 
 from callsheet.actors.child_wire import Advanced, Done, FromChild, Raised, Request, Said, Showed, frame
+from callsheet.actors.shelf import Shelf
 from callsheet.jobs.reports import MAX_LINE, MAX_LOG_LINES
 from callsheet.pipelines.declare import InputFile
 
@@ -80,18 +82,25 @@ class ChildContext:
         self.params = params
         self.folder = Path(request.folder)
         self.item = request.item
-        self.input = InputFile(Path(request.input_path), request.filename, request.media_type, request.bytes)
+        self._shelf = Shelf(self.folder)
 
     def close(self) -> None:
         """The stage is over: what a thread of it still says is not the next stage's."""
         self._over = True
 
+    @functools.cached_property
+    def input(self) -> InputFile:
+        """See StageContext. Where the store is elsewhere it is fetched when it is first asked for."""
+        asked = self._request
+        return InputFile(self._shelf.bring(asked.input, "source"), asked.filename, asked.media_type, asked.bytes)
+
     def file(self, stage: str, name: str) -> Path:
-        """See StageContext."""
+        """See StageContext. Where the store is elsewhere it is fetched when it is first asked for."""
         try:
-            return Path(self._request.files[stage][name])
+            place = self._request.files[stage][name]
         except KeyError:
             raise LookupError(f"stage {stage!r} published no file {name!r}") from None
+        return self._shelf.bring(place, name)
 
     def data(self, stage: str) -> dict[str, Any]:
         """See StageContext."""

@@ -19,9 +19,9 @@ from callsheet.actors.child_wire import Advanced, Done, Raised, Ready, Request, 
 from callsheet.actors.errors import CallsheetError, CorruptRecord, StorageFull
 from callsheet.actors.failpoints import failpoint
 from callsheet.actors.stage_reports import Ending, Reporter, deliver
-from callsheet.actors.store import ArtifactStore, BadFileError, stage_folder
+from callsheet.actors.store import ArtifactStore, BadFileError, Place, input_file, stage_folder
 from callsheet.actors.work_folders import WorkFolders
-from callsheet.jobs.job import Job
+from callsheet.jobs.job import FileRef, Job
 from callsheet.jobs.messages import Claim, Failed, Stopped, Succeeded
 
 log = structlog.get_logger("worker")
@@ -229,21 +229,27 @@ class StageRun:
             self._tools.children.give_back(child)
 
     def _request(self, folder: Path, job: Job) -> Request:
-        store, done = self._tools.store, [s for s in job.stages.values() if s.status == "succeeded"]
+        done = [s for s in job.stages.values() if s.status == "succeeded"]
+        locate = self._locator(job)
         return Request(
             pipeline=job.pipeline,
             stage=self.stage,
             params=job.params,
             folder=str(folder),
-            input_path=str(store.input_path(job.id)),
+            input=locate(input_file(job.input)),
             filename=job.input.filename,
             media_type=job.input.media_type,
             bytes=job.input.bytes,
             item=job.stages[self.stage].item,
-            files={s.name: {r.name: str(store.path(job.id, r.folder, r.name)) for r in s.outputs} for s in done},
+            files={s.name: {r.name: locate(r) for r in s.outputs} for s in done},
             data={s.name: s.data for s in done},
             instances={spec.name: tuple(s.name for s in done if s.spec == spec.name) for spec in job.graph},
         )
+
+    def _locator(self, job: Job) -> Callable[[FileRef], Place]:
+        """Where files of the job are for as long as this stage may run."""
+        seconds = job.spec(job.stages[self.stage]).deadline + OVERTIME
+        return lambda file: self._tools.store.locate(job.id, file, seconds)
 
     # -- the end
 

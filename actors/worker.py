@@ -21,7 +21,7 @@ from callsheet.actors.child_wire import Setup
 from callsheet.actors.failpoints import failpoint
 from callsheet.actors.interrupts import Interrupts
 from callsheet.actors.stage_run import Reason, StageRun, Tools
-from callsheet.actors.store import FolderStore
+from callsheet.actors.stores import open_store
 from callsheet.actors.work_folders import WorkFolders
 from callsheet.config.settings import TEST_PREFIX, Settings, SettingsError, environment
 
@@ -46,7 +46,7 @@ def run_worker(settings: Settings, queues: Iterable[str], concurrency: int | Non
     jobs = BlockingJobs(settings.journal, partitions=settings.partitions)
     folders = WorkFolders(settings.data / "work")
     folders.sweep()
-    store = FolderStore(settings.data / "store")
+    store = open_store(settings)
     running = Running()
     interrupts = Interrupts(settings.journal, running.interrupt)
     lanes = []

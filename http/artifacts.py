@@ -1,48 +1,39 @@
-"""Artifacts: the list of a job's, and each as a file."""
+"""Artifacts: the list of a job's, each as a file, and all of them as a ZIP."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
-from urllib.parse import quote
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import NamedTuple, cast
 
 import falcon.asgi
 import msgspec
 
 from callsheet.actors.client import Jobs
-from callsheet.actors.store import ArtifactStore
-from callsheet.http.conditions import entity_tags, is_known, wanted_range
+from callsheet.actors.media_types import SHOWN, bare_type, content_type, disposition
+from callsheet.actors.store import ArtifactStore, Remote
+from callsheet.http.archive import Entry, entries, zipped
+from callsheet.http.conditions import is_known, refuse_other_version, wanted_range, whole_number
+from callsheet.http.pieces import Pieces, opened
 from callsheet.http.problems import Problem
 from callsheet.http.reach import find, tenant_of
 from callsheet.http.represent import artifact_json
 from callsheet.http.schemas import ArtifactPage
-from callsheet.jobs.job import FileRef
+from callsheet.jobs.job import FileRef, Job
 
-PIECE = 256 * 1024
-# Types that a browser may be told. Whatever else a stage publishes is bytes to it: no HTML, no SVG, no scripts.
-SAFE = frozenset(
-    {
-        "application/json",
-        "application/pdf",
-        "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-        "application/x-subrip",
-        "application/zip",
-        "audio/flac",
-        "audio/mp4",
-        "audio/mpeg",
-        "audio/ogg",
-        "audio/wav",
-        "image/jpeg",
-        "image/png",
-        "image/webp",
-        "text/csv",
-        "text/plain",
-        "text/vtt",
-        "video/mp4",
-        "video/webm",
-    }
-)
+HARMLESS = "sandbox; default-src 'none'"
+# A browser that shows a picture or a film by itself makes a page around it, which may load exactly that.
+PREVIEW = f"{HARMLESS}; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'"
+
+
+class Published(NamedTuple):
+    """An artifact, and when its stage succeeded."""
+
+    file: FileRef
+    at: datetime
 
 
 class ArtifactList:
@@ -55,68 +46,122 @@ class ArtifactList:
         """What the job has published so far."""
         job = await find(self._jobs, job_id, tenant_of(req))
         resp.content_type = "application/json"
+        resp.set_header("Cache-Control", "private, no-cache")
         resp.data = msgspec.json.encode(ArtifactPage([artifact_json(job_id, ref) for ref in job.artifacts]))
 
 
 class ArtifactFile:
-    """`/v1/jobs/{job_id}/artifacts/{name}`."""
+    """`/v1/jobs/{job_id}/artifacts/{name}`. With `presigned_seconds`, and a store that is elsewhere, clients are sent
+    there, with an address that holds that long."""
+
+    def __init__(self, jobs: Jobs, store: ArtifactStore, presigned_seconds: float = 0.0) -> None:
+        self._jobs = jobs
+        self._store = store
+        self._presigned_seconds = presigned_seconds
+
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, job_id: str, name: str) -> None:
+        """The file, or the range of it that is asked for."""
+        job = await find(self._jobs, job_id, tenant_of(req))
+        found = next((p for p in published(job) if p.file.name == name), None)  # a name is looked up, never a path
+        if found is None:
+            raise Problem("not_found")
+        file, at = found
+        refuse_other_version(req, file.sha256, at)
+        inline = whole_number(req, "inline", 0, 0, 1) == 1 and bare_type(file.media_type) in SHOWN
+        _put_headers(resp, file, inline=inline)
+        _put_validators(resp, f'"{file.sha256}"', at)
+        if is_known(req, file.sha256, at):
+            resp.status = 304
+        elif req.method == "GET" and not inline and (url := await self._elsewhere(job_id, file)):
+            _send_there(resp, url)
+        else:
+            await self._put_bytes(req, resp, job_id, file)
+
+    async def _elsewhere(self, job_id: str, file: FileRef) -> str | None:
+        if not self._presigned_seconds:
+            return None
+        place = await asyncio.to_thread(self._store.locate, job_id, file, self._presigned_seconds)
+        return place.url if isinstance(place, Remote) else None
+
+    async def _put_bytes(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response, job_id: str, file: FileRef
+    ) -> None:
+        wanted = wanted_range(req, file.bytes, file.sha256) if req.method == "GET" else None
+        first, last = wanted or (0, file.bytes - 1)
+        # For HEAD a byte is enough to know that the file is there: it has exactly the headers of GET.
+        length = last - first + 1 if req.method == "GET" else min(1, file.bytes)
+        pieces = await opened(self._store.read(job_id, file, first, length), req)
+        if wanted is not None:
+            resp.status = 206
+            resp.set_header("Content-Range", f"bytes {first}-{last}/{file.bytes}")
+        resp.set_header("Content-Length", str(last - first + 1))
+        await put_pieces(req, resp, pieces)
+
+
+class ArtifactZip:
+    """`/v1/jobs/{job_id}/artifacts.zip`."""
 
     def __init__(self, jobs: Jobs, store: ArtifactStore) -> None:
         self._jobs = jobs
         self._store = store
 
-    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, job_id: str, name: str) -> None:
-        """The file, or the range of it that is asked for."""
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, job_id: str) -> None:
+        """Everything that the job has published so far, packed while it is sent."""
         job = await find(self._jobs, job_id, tenant_of(req))
-        ref = next((ref for ref in job.artifacts if ref.name == name), None)  # a name is looked up, never a path
-        if ref is None:
-            raise Problem("not_found")
-        _check_if_match(req, ref.sha256)
-        _put_headers(resp, ref)
-        if is_known(req, ref.sha256):
+        packed = entries(published(job))
+        tag = _tag_of(packed)
+        resp.content_type = "application/zip"
+        resp.set_header("Content-Disposition", disposition(f"{job_id}.zip"))
+        resp.set_header("Content-Security-Policy", HARMLESS)
+        # Weak: the same files, but another version of the library may pack them into other bytes.
+        _put_validators(resp, f'W/"{tag}"')
+        if is_known(req, tag):
             resp.status = 304
             return
-        await self._put_bytes(req, resp, job_id, ref)
-
-    async def _put_bytes(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, job_id: str, ref: FileRef) -> None:
-        path = self._store.path(job_id, ref.folder, ref.name)
-        if not await asyncio.to_thread(path.is_file):
-            raise Problem("not_found")  # expired a moment ago
-        wanted = wanted_range(req, ref.bytes, ref.sha256) if req.method == "GET" else None
-        first, last = wanted or (0, ref.bytes - 1)
-        if wanted is not None:
-            resp.status = 206
-            resp.set_header("Content-Range", f"bytes {first}-{last}/{ref.bytes}")
-        resp.set_header("Content-Length", str(last - first + 1))
-        if req.method == "GET":
-            resp.stream = read_pieces(path, first, last)
+        zipping = zipped(packed, lambda file: self._store.read(job_id, file))
+        await put_pieces(req, resp, await opened(zipping, req))
 
 
-async def read_pieces(path: Path, first: int, last: int) -> AsyncIterator[bytes]:
-    """The bytes from `first` to `last` of a file, read by other threads than the one that serves everybody."""
-    file = await asyncio.to_thread(path.open, "rb")
-    try:
-        await asyncio.to_thread(file.seek, first)
-        left = last - first + 1
-        while left > 0 and (piece := await asyncio.to_thread(file.read, min(PIECE, left))):
-            left -= len(piece)
-            yield piece
-    finally:
-        file.close()
+def published(job: Job) -> Iterator[Published]:
+    """The artifacts of a job, in the order of the list."""
+    for stage in job.stages.values():
+        if stage.status == "succeeded":
+            at = datetime.fromisoformat(stage.ended_at or job.created_at)
+            yield from (Published(file, at) for file in stage.outputs if file.artifact)
 
 
-def _check_if_match(req: falcon.asgi.Request, tag: str) -> None:
-    header = req.get_header("If-Match")
-    if header is not None and not {(False, tag), (False, "*")} & set(entity_tags(header)):
-        raise Problem("precondition_failed", "the artifact has another digest")
+async def put_pieces(req: falcon.asgi.Request, resp: falcon.asgi.Response, pieces: Pieces) -> None:
+    """Have the pieces sent, or dropped when only the headers are wanted."""
+    if req.method == "GET":
+        resp.stream = cast(AsyncIterator[bytes], pieces)  # Falcon needs `__aiter__` and `close` alone
+    else:
+        await pieces.close()
 
 
-def _put_headers(resp: falcon.asgi.Response, ref: FileRef) -> None:
-    media_type = ref.media_type.partition(";")[0].strip().lower()
-    media_type = media_type if media_type in SAFE else "application/octet-stream"
-    resp.content_type = f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type
-    resp.set_header("ETag", f'"{ref.sha256}"')
+def _put_headers(resp: falcon.asgi.Response, file: FileRef, *, inline: bool) -> None:
+    resp.content_type = content_type(file.media_type)
     resp.set_header("Accept-Ranges", "bytes")
+    resp.set_header("Content-Disposition", disposition(file.name, "inline" if inline else "attachment"))
+    resp.set_header("Content-Security-Policy", PREVIEW if inline else HARMLESS)
+
+
+def _put_validators(resp: falcon.asgi.Response, tag: str, at: datetime | None = None) -> None:
+    """Kept by the client alone, and asked about each time: a retry may publish another file under the name."""
+    resp.set_header("ETag", tag)
     resp.set_header("Cache-Control", "private, no-cache")
-    resp.set_header("Content-Disposition", f"attachment; filename*=UTF-8''{quote(ref.name, safe='')}")
-    resp.set_header("Content-Security-Policy", "sandbox; default-src 'none'")
+    if at is not None:  # never later than the answer's own Date, though another machine's clock wrote it
+        resp.set_header("Last-Modified", format_datetime(min(at, datetime.now(UTC)), usegmt=True))
+
+
+def _send_there(resp: falcon.asgi.Response, url: str) -> None:
+    """The store tells the type and the name itself: they were stored with the file."""
+    resp.status = 307
+    resp.content_type = None
+    resp.set_header("Location", url)
+    resp.set_header("Cache-Control", "no-store")
+    for name in ("Accept-Ranges", "Content-Disposition", "ETag", "Last-Modified"):
+        resp.delete_header(name)
+
+
+def _tag_of(packed: list[Entry]) -> str:
+    return hashlib.sha256(msgspec.json.encode([(e.name, e.at.timestamp(), e.file.sha256) for e in packed])).hexdigest()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 
 import falcon.asgi
 
@@ -44,17 +46,40 @@ def seq_expected(req: falcon.asgi.Request, seq: int) -> int | None:
     return seq
 
 
-def is_known(req: falcon.asgi.Request, tag: str) -> bool:
-    """Whether `If-None-Match` says that the client has this version."""
+def is_known(req: falcon.asgi.Request, tag: str, modified: datetime | None = None) -> bool:
+    """Whether `If-None-Match`, or else `If-Modified-Since`, says that the client has this version."""
     header = req.get_header("If-None-Match")
-    if header is None:
-        return False
-    return any(value in ("*", tag) for _, value in entity_tags(header))
+    if header is not None:
+        return any(value in ("*", tag) for _, value in entity_tags(header))
+    since = _date(req, "If-Modified-Since")
+    return since is not None and modified is not None and modified.replace(microsecond=0) <= since
+
+
+def refuse_other_version(req: falcon.asgi.Request, tag: str, modified: datetime) -> None:
+    """Raise Problem when `If-Match`, or else `If-Unmodified-Since`, asks for another version than this one."""
+    header = req.get_header("If-Match")
+    if header is not None:
+        if not {(False, tag), (False, "*")} & set(entity_tags(header)):
+            raise Problem("precondition_failed", "the artifact has another digest")
+        return
+    since = _date(req, "If-Unmodified-Since")
+    if since is not None and modified.replace(microsecond=0) > since:
+        raise Problem("precondition_failed", "the artifact is newer")
+
+
+def _date(req: falcon.asgi.Request, name: str) -> datetime | None:
+    """The date in a header; None for what is none, which is ignored (RFC 9110, section 13.1.3)."""
+    try:
+        date = parsedate_to_datetime(req.get_header(name) or "")
+        return date if date.tzinfo else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def wanted_range(req: falcon.asgi.Request, size: int, tag: str) -> tuple[int, int] | None:
     """First and last byte of the one range that is asked for, None for the whole. Raises Problem for one that is not
-    there. Several ranges, other units and malformed ones are ignored, as RFC 9110 allows: the answer is the whole.
+    there. Several ranges, other units and malformed ones are ignored: the answer is the whole, which every client of
+    ranges must take (RFC 9110, section 14.2); 416 would say that the bytes are not there.
     """
     wanted = _RANGE.match(req.get_header("Range") or "")
     if wanted is None or wanted[0] == "bytes=-" or not _if_range(req, tag):
@@ -72,7 +97,8 @@ def wanted_range(req: falcon.asgi.Request, size: int, tag: str) -> tuple[int, in
 
 
 def _if_range(req: falcon.asgi.Request, tag: str) -> bool:
-    """Whether the range may be served: `If-Range` is absent or names exactly this version."""
+    """Whether the range may be served: `If-Range` is absent or names exactly this version. A date never does: two
+    versions may be of the same second."""
     header = req.get_header("If-Range")
     return header is None or header.strip() == f'"{tag}"'
 

@@ -14,17 +14,21 @@ import pytest
 
 from callsheet.actors import job_actor, performer
 from callsheet.actors.committer import Committer
+from callsheet.actors.folder_store import FolderStore
 from callsheet.actors.journal import Journal, OutboxItem
 from callsheet.actors.keys import PartitionKeys
 from callsheet.actors.ownership import Ownership
 from callsheet.actors.performer import Performer
 from callsheet.actors.pool import Pool
-from callsheet.actors.store import FolderStore
 from tests.actors.kit import POLICY, START, eventually
 
 STEPS = ("host.decided", "host.committed")
 KEYS = PartitionKeys(0)
 _hosts: dict[str, RehearsalHost] = {}
+
+
+def _no_webhooks(*_: object) -> None:
+    """What stands for the deliverer: these jobs have nobody to tell."""
 
 
 class CrashError(BaseException):
@@ -57,7 +61,7 @@ class RehearsalHost:
         client.delete(KEYS.lease)  # it ran out
         self.epoch = int(committer.run("lease", [KEYS.lease, KEYS.epoch], ["take", self.name, 60_000, 0]))
         self.pool = Pool(3, self.name)
-        self.performer = Performer("unix:///nowhere", broker_url, store, threads=0)
+        self.performer = Performer("unix:///nowhere", broker_url, store, _no_webhooks, threads=0)
         self.performer._redis = client
         self.journal = Journal(committer, client, KEYS, self.epoch)
         self.owner = Ownership(

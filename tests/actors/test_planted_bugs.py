@@ -127,8 +127,8 @@ BUGS = {
         f"{STEPS}::test_what_an_owner_had_committed_and_not_performed_the_next_one_performs",
     ),
     "published before it is on the disk": bug(
-        "actors/store.py",
-        "            sync_folders(staged)\n            if target",
+        "actors/folder_store.py",
+        "            sync_folders(ready)\n            if target",
         "            if target",
         "tests/stages/test_store.py"
         "::test_files_and_their_folder_are_synced_before_they_are_in_place_and_the_folder_above_after",

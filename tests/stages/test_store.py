@@ -11,7 +11,8 @@ import pytest
 
 from callsheet.actors import store as store_module
 from callsheet.actors.errors import StorageFull
-from callsheet.actors.store import BadFileError, FolderStore, Upload, stage_folder
+from callsheet.actors.folder_store import FolderStore
+from callsheet.actors.store import BadFileError, Upload, stage_folder
 from callsheet.jobs.job import FileRef
 from callsheet.pipelines.declare import OutputFile
 

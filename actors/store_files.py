@@ -1,0 +1,91 @@
+"""Files on their way into a store: which may go, what they are, and having them on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from callsheet.actors.errors import StorageFull
+from callsheet.jobs.job import FileRef
+from callsheet.pipelines.declare import OutputFile
+
+MAX_NAME = 200  # bytes; file systems take 255, and a client's shell may add to it
+PIECE = 1 << 20
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class BadFileError(ValueError):
+    """A name, or a file in a stage's folder, that cannot be published. The message is for a person."""
+
+
+def plain_name(name: str) -> str:
+    """The name, if a file in a folder may be called so. Raises BadFileError."""
+    if not name or name.startswith(".") or "/" in name or not name.isprintable() or len(name.encode()) > MAX_NAME:
+        raise BadFileError(f"{name[:MAX_NAME]!r} is not a plain file name")
+    return name
+
+
+@contextlib.contextmanager
+def storage() -> Iterator[None]:
+    """A full disk is a StorageFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise StorageFull from error
+        raise
+
+
+@contextlib.contextmanager
+def staged(work: Path, files: Sequence[OutputFile]) -> Iterator[Path]:
+    """The files alone in a folder of their own, beside whatever else the stage left in its work folder."""
+    if len({file.name for file in files}) < len(files):
+        raise BadFileError("two output files have the same name")
+    folder = Path(tempfile.mkdtemp(prefix=".publish-", dir=work))
+    for file in files:
+        source = work / plain_name(file.name)
+        if not _is_regular(source):
+            raise BadFileError(f"{file.name!r} is not a file in the stage's folder")
+        source.rename(folder / file.name)
+    folder.chmod(0o755)
+    yield folder
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def describe(path: Path, folder: str, file: OutputFile, *, sync: bool = True) -> FileRef:
+    """What a file is: its size, its digest. With `sync` it is on the disk afterwards."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as stream:
+        while piece := stream.read(PIECE):
+            digest.update(piece)
+            size += len(piece)
+        if sync:
+            os.fsync(stream.fileno())
+    return FileRef(file.name, folder, file.media_type, size, digest.hexdigest(), file.artifact)
+
+
+def sync_folders(*folders: Path) -> None:
+    """Have the names in these folders on the disk."""
+    for folder in folders:
+        sync_file(folder)
+
+
+def sync_file(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
