@@ -65,6 +65,11 @@ Addresses = Annotated[
     NoDecode,
     BeforeValidator(_comma_separated),
 ]
+Hosts = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)], ...],
+    NoDecode,
+    BeforeValidator(_comma_separated),
+]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Delays = Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_comma_separated)]

@@ -20,6 +20,7 @@ from callsheet.config.kinds import (
     Count,
     Delays,
     Folder,
+    Hosts,
     Names,
     Rate,
     RedisUrl,
@@ -74,6 +75,11 @@ class Settings(BaseSettings):
         (),
         description="Exact `host:port` (comma-separated) that URLs given by clients may lead to though they are not "
         "public, like `127.0.0.1:9000`.",
+    )
+    allowed_hosts: Hosts = Field(
+        (),
+        description="Names (comma-separated) under which the service may be asked where it needs no keys, beside "
+        "`localhost` and addresses; other names are answered 421.",
     )
     reply_timeout: Seconds = Field(
         2.0, description="How long a request waits for the job's owner before it answers 202."

@@ -89,7 +89,8 @@ def make_redis(redis_binary: Path, tmp_path: Path) -> Iterator[Callable[..., Red
 @pytest.fixture
 def settings(tmp_path: Path, redis_url: str, broker_url: str) -> Settings:
     """Settings of a role on empty servers and an empty data folder; `settings.model_copy(update=…)` varies them."""
-    return Settings(data=tmp_path / "data", redis_url=redis_url, broker_url=broker_url)
+    hosts = ("test",)  # what tests call an application that they ask without a socket
+    return Settings(data=tmp_path / "data", redis_url=redis_url, broker_url=broker_url, allowed_hosts=hosts)
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ def addresses(redis_binary: Path, folder: Path) -> Iterator[dict[str, str]]:
             "data": str(folder / "data"),
             "pipelines": "tests.http.sample:pipeline",
             "worker_lost_after_seconds": "600",
+            "allowed_hosts": "x",  # what requests over raw sockets call it
         }
 
 
