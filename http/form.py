@@ -30,7 +30,7 @@ class Part:
     def __init__(self, part: BodyPart, meter: _Meter) -> None:
         self.name = part.name or ""
         self.filename = clean_filename(part.filename or "")
-        self.media_type = part.content_type if _MEDIA_TYPE.match(part.content_type) else "application/octet-stream"
+        self.media_type = clean_media_type(part.content_type)
         self._part = part
         self._meter = meter
 
@@ -112,3 +112,8 @@ def clean_filename(name: str) -> str:
     last = re.split(r"[/\\]", name)[-1]
     visible = "".join(c for c in last if unicodedata.category(c) not in _INVISIBLE)
     return visible.strip()[:MAX_FILENAME].strip(" .") or "file"
+
+
+def clean_media_type(text: str) -> str:
+    """The media type that a client gives a file, if it has the form of one."""
+    return text if _MEDIA_TYPE.match(text) else "application/octet-stream"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import shutil
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import falcon.asgi
 import msgspec
@@ -17,13 +15,13 @@ from callsheet.config.settings import Settings
 from callsheet.http.body import MAX_JSON, parse_json
 from callsheet.http.form import Part, parts
 from callsheet.http.problems import Problem
+from callsheet.http.threads import unbroken
 from callsheet.jobs.job import InputRef
 from callsheet.jobs.messages import Submit
 from callsheet.pipelines.declare import Pipeline
 
 MAX_OVERHEAD = 256 * 1024  # of a form around its file
 BATCH = 1024 * 1024  # bytes written at once, by another thread
-T = TypeVar("T")
 
 
 class Intake:
@@ -151,13 +149,3 @@ def fingerprint(pipeline: str, params: dict[str, Any], file: InputRef) -> str:
     """What tells one submission from another under the same idempotency key."""
     content = (pipeline, params, file.sha256, file.bytes, file.filename, file.media_type)
     return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
-
-
-async def unbroken(work: Callable[..., T], *args: Any) -> T:
-    """Run in a thread, and stay until it is done even when cancelled: no file is closed under somebody who writes."""
-    task = asyncio.ensure_future(asyncio.to_thread(work, *args))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise

@@ -12,10 +12,11 @@ from callsheet.actors.pipelines import Pipelines
 from callsheet.actors.store import ArtifactStore
 from callsheet.config.settings import Settings
 from callsheet.http.body import read_json
-from callsheet.http.intake import Intake, unbroken
+from callsheet.http.intake import Intake
 from callsheet.http.problems import Problem
 from callsheet.http.reach import accepted, find_any, send, tenant_of
 from callsheet.http.represent import as_submitted
+from callsheet.http.threads import unbroken
 from callsheet.jobs.job import Job
 from callsheet.jobs.messages import Submit
 

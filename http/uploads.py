@@ -1,0 +1,177 @@
+"""`/v1/uploads`: files that come in pieces, over as many connections as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import falcon.asgi
+
+from callsheet.actors.quota import Ledger
+from callsheet.actors.uploads import HeldUpload, UploadInfo, UploadLocked, UploadState, UploadStore
+from callsheet.config.settings import Settings
+from callsheet.http import tus
+from callsheet.http.problems import Problem
+from callsheet.http.reach import tenant_of
+from callsheet.http.reception import Reception, check_room
+from callsheet.http.threads import unbroken
+
+PATIENCE_SECONDS = 2.0  # for whoever holds an upload: longer than a silence after which it is let go
+LOOK_SECONDS = 0.05
+RESERVED_LONGER = 60.0  # than the upload is kept
+
+
+class Uploads:
+    """Takes uploads in, for one tenant at a time, within what it may store."""
+
+    def __init__(self, settings: Settings, store: UploadStore, ledger: Ledger | None = None) -> None:
+        self._settings = settings
+        self._store = store
+        self._ledger = ledger
+
+    async def create(self, tenant: str, info: UploadInfo) -> str:
+        """Begin an upload; its id. Raises Problem, StorageFull, QuotaExceeded."""
+        self._check_length(info.length or 0)
+        check_room(self._settings, info.length or 0)
+        upload = await unbroken(self._store.create, tenant, info)
+        try:
+            await self._reserve(tenant, upload, info.length or 0)
+        except Exception:
+            await unbroken(self._remove, tenant, upload)
+            raise
+        return upload
+
+    async def look(self, tenant: str, upload: str) -> UploadState:
+        """How far it is. Raises UploadUnknown."""
+        return await unbroken(self._store.look, tenant, upload)
+
+    async def hold(self, tenant: str, upload: str) -> HeldUpload:
+        """Take hold of it, after a moment's wait for whoever has it. Close it. Raises UploadUnknown, UploadLocked."""
+        latest = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        while True:
+            try:
+                return await unbroken(self._store.hold, tenant, upload)
+            except UploadLocked:
+                if asyncio.get_running_loop().time() > latest:
+                    raise
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def receive(self, req: falcon.asgi.Request, tenant: str, upload: str, offset: int) -> UploadState:
+        """Take the body of a request in, as what follows `offset`. Raises Problem."""
+        checksum, length = tus.checksum(req), tus.number(req, "Upload-Length")
+        held = await self.hold(tenant, upload)
+        try:
+            if offset != held.offset:
+                raise Problem("offset_mismatch", headers={"Upload-Offset": str(held.offset)})
+            await self._declare(held, length)
+            most = (self._most if held.info.length is None else held.info.length) - offset
+            if (req.content_length or 0) > most:
+                raise Problem("upload_too_large", "more bytes than the upload is long")
+            coming = most if req.content_length is None else req.content_length
+            await self._reserve(tenant, upload, offset + coming if held.info.length is None else held.info.length)
+            reception = Reception(self._settings, held, most)
+            await (reception.take_checked(req.stream, *checksum) if checksum else reception.take(req.stream))
+            return await unbroken(lambda: held.state)
+        finally:
+            await unbroken(held.close)
+
+    async def remove(self, tenant: str, held: HeldUpload, upload: str) -> None:
+        """Have it no more."""
+        await unbroken(held.remove)
+        if self._ledger is not None:
+            await unbroken(self._ledger.release, tenant, holder(upload))
+
+    @property
+    def _most(self) -> int:
+        return int(self._settings.max_upload_bytes)
+
+    def _check_length(self, length: int) -> None:
+        if length > self._most:
+            raise Problem("upload_too_large", f"at most {self._most} bytes")
+
+    async def _declare(self, held: HeldUpload, length: int | None) -> None:
+        if length is None or length == held.info.length:
+            return
+        if held.info.length is not None or length < held.offset:
+            raise Problem("invalid_parameter", "Upload-Length cannot be changed, nor be less than has come")
+        self._check_length(length)
+        await unbroken(held.declare, length)
+
+    async def _reserve(self, tenant: str, upload: str, count: int) -> None:
+        """Count it against what the tenant may store; one byte at least, since how many there are has a bound, too."""
+        if self._ledger is not None:
+            seconds = self._settings.upload_keep_seconds + RESERVED_LONGER
+            await unbroken(self._ledger.reserve, tenant, holder(upload), max(1, count), seconds)
+
+    def _remove(self, tenant: str, upload: str) -> None:
+        with self._store.hold(tenant, upload) as held:
+            held.remove()
+
+
+def holder(upload: str) -> str:
+    """What an upload is called in the ledger."""
+    return f"upload/{upload}"
+
+
+class UploadList:
+    """`/v1/uploads`."""
+
+    def __init__(self, uploads: Uploads) -> None:
+        self._uploads = uploads
+
+    async def on_options(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """What this server can do is in the headers."""
+        resp.status = 204
+
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Begin an upload, with its first bytes if there are any."""
+        tenant, info = tenant_of(req), tus.new_upload(req)
+        if not tus.has_bytes(req) and (req.content_length or 0) > 0:
+            raise Problem("unsupported_media_type", f"bytes come as {tus.BODY_TYPE}")
+        upload = await self._uploads.create(tenant, info)
+        resp.status = 201
+        resp.set_header("Location", f"{tus.PATH}/{upload}")
+        if tus.has_bytes(req):
+            tus.put_state(resp, await self._uploads.receive(req, tenant, upload, 0))
+        else:
+            tus.put_state(resp, await self._uploads.look(tenant, upload))
+
+
+class OneUpload:
+    """`/v1/uploads/{upload_id}`."""
+
+    def __init__(self, uploads: Uploads) -> None:
+        self._uploads = uploads
+
+    async def on_options(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response, upload_id: str) -> None:  # noqa: ARG002
+        """What this server can do is in the headers."""
+        resp.status = 204
+
+    async def on_head(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, upload_id: str) -> None:
+        """Where to go on."""
+        state = await self._uploads.look(tenant_of(req), upload_id)
+        tus.put_state(resp, state)
+        if state.info.length is None:
+            resp.set_header("Upload-Defer-Length", "1")
+        else:
+            resp.set_header("Upload-Length", str(state.info.length))
+        if state.info.metadata:
+            resp.set_header("Upload-Metadata", state.info.metadata)
+
+    async def on_patch(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, upload_id: str) -> None:
+        """Go on."""
+        if (offset := tus.number(req, "Upload-Offset")) is None:
+            raise Problem("invalid_parameter", "send Upload-Offset")
+        if not tus.has_bytes(req):
+            raise Problem("unsupported_media_type", f"bytes come as {tus.BODY_TYPE}")
+        tus.put_state(resp, await self._uploads.receive(req, tenant_of(req), upload_id, offset))
+        resp.status = 204
+
+    async def on_delete(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, upload_id: str) -> None:
+        """Give it up."""
+        tenant = tenant_of(req)
+        held = await self._uploads.hold(tenant, upload_id)
+        try:
+            await self._uploads.remove(tenant, held, upload_id)
+        finally:
+            await unbroken(held.close)
+        resp.status = 204

@@ -1,0 +1,359 @@
+"""The resumable upload protocol over the wire, header by header."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import os
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from callsheet.actors.uploads import UploadStore
+from callsheet.config.settings import Settings
+from callsheet.http.app import create_app
+from tests.http.service import Api, eventually
+
+TUS = {"Tus-Resumable": "1.0.0"}
+BYTES = {**TUS, "Content-Type": "application/offset+octet-stream"}
+DATA = os.urandom(3_000_000)
+
+
+def begin(client: httpx.Client, length: int | None = len(DATA), **headers: str) -> str:
+    said = {"Upload-Defer-Length": "1"} if length is None else {"Upload-Length": str(length)}
+    answer = client.post("/v1/uploads", headers={**TUS, **said, **headers})
+    assert (answer.status_code, answer.headers["tus-resumable"]) == (201, "1.0.0"), answer.text
+    return str(answer.headers["location"])
+
+
+def patch(client: httpx.Client, path: str, offset: object, data: Any, **headers: str) -> httpx.Response:
+    return client.patch(path, headers={**BYTES, "Upload-Offset": str(offset), **headers}, content=data)
+
+
+def offset(client: httpx.Client, path: str) -> int:
+    answer = client.head(path, headers=TUS)
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    return int(answer.headers["upload-offset"])
+
+
+def digest(algorithm: str, data: bytes) -> str:
+    return f"{algorithm} {base64.b64encode(hashlib.new(algorithm, data).digest()).decode()}"
+
+
+def stored(api: Api, path: str) -> bytes:
+    """What lies on the disk of an upload."""
+    [file] = (api.data / "store" / "uploads").glob(f"*/{path.rpartition('/')[2]}/data")
+    return file.read_bytes()
+
+
+def code(answer: httpx.Response) -> tuple[int, str]:
+    assert answer.headers["tus-resumable"] == "1.0.0"
+    return answer.status_code, answer.json()["code"]
+
+
+def test_the_server_says_what_it_can_do(client: httpx.Client) -> None:
+    for path in ("/v1/uploads", "/v1/uploads/abc"):
+        answer = client.options(path)
+        assert answer.status_code == 204
+        assert answer.headers["tus-version"] == "1.0.0"
+        assert answer.headers["tus-max-size"] == str(500 * 1024 * 1024)
+        assert answer.headers["tus-checksum-algorithm"] == "sha1,sha256,md5"
+        assert set(answer.headers["tus-extension"].split(",")) == {
+            *("creation", "creation-with-upload", "creation-defer-length", "termination", "checksum", "expiration")
+        }
+
+
+def test_another_version_is_refused_everywhere_and_told_which_one_is_spoken(client: httpx.Client) -> None:
+    path = begin(client)
+    asked = [("POST", "/v1/uploads"), ("HEAD", path), ("PATCH", path), ("DELETE", path)]
+    for headers in ({}, {"Tus-Resumable": "0.2.2"}):
+        for method, where in asked:
+            answer = client.request(method, where, headers=headers)
+            assert (answer.status_code, answer.headers["tus-version"]) == (412, "1.0.0")
+
+
+def test_an_upload_comes_in_pieces(client: httpx.Client, api: Api) -> None:
+    path = begin(client, **{"Upload-Metadata": "filename YS53YXY=,private"})
+    head = client.head(path, headers=TUS)
+    assert (head.headers["upload-offset"], head.headers["upload-length"]) == ("0", str(len(DATA)))
+    assert head.headers["upload-metadata"] == "filename YS53YXY=,private"
+    assert head.headers["upload-expires"].endswith(" GMT")
+    for start in range(0, len(DATA), 1_300_000):
+        piece = DATA[start : start + 1_300_000]
+        answer = patch(client, path, start, piece)
+        assert (answer.status_code, answer.headers["upload-offset"]) == (204, str(start + len(piece)))
+        assert answer.headers["upload-expires"].endswith(" GMT")
+    assert stored(api, path) == DATA
+
+
+def test_an_upload_may_begin_with_its_bytes_and_say_its_length_later(client: httpx.Client, api: Api) -> None:
+    first = {**BYTES, "Upload-Defer-Length": "1"}
+    answer = client.post("/v1/uploads", headers=first, content=DATA[:1000])
+    assert (answer.status_code, answer.headers["upload-offset"]) == (201, "1000")
+    path = answer.headers["location"]
+    head = client.head(path, headers=TUS)
+    assert (head.headers["upload-defer-length"], "upload-length" in head.headers) == ("1", False)
+    assert code(patch(client, path, 1000, b"", **{"Upload-Length": "999"})) == (400, "invalid_parameter")
+    answer = patch(client, path, 1000, iter([DATA[1000:]]), **{"Upload-Length": str(len(DATA))})  # chunked
+    assert (answer.status_code, answer.headers["upload-offset"]) == (204, str(len(DATA)))
+    assert code(patch(client, path, len(DATA), b"", **{"Upload-Length": "9999999"})) == (400, "invalid_parameter")
+    assert stored(api, path) == DATA
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "problem"),
+    [
+        ({}, 400, "invalid_parameter"),
+        ({"Upload-Length": "5", "Upload-Defer-Length": "1"}, 400, "invalid_parameter"),
+        ({"Upload-Defer-Length": "2"}, 400, "invalid_parameter"),
+        ({"Upload-Length": "-1"}, 400, "invalid_parameter"),
+        ({"Upload-Length": "1e3"}, 400, "invalid_parameter"),
+        ({"Upload-Length": "9" * 17}, 400, "invalid_parameter"),
+        ({"Upload-Length": str(500 * 1024 * 1024 + 1)}, 413, "upload_too_large"),
+        ({"Upload-Length": "5", "Upload-Metadata": "filename %%%"}, 400, "invalid_parameter"),
+        ({"Upload-Length": "5", "Upload-Metadata": "a YQ==,a YQ=="}, 400, "invalid_parameter"),
+        ({"Upload-Length": "5", "Upload-Metadata": "a " + "YWFh" * 1100}, 400, "invalid_parameter"),
+    ],
+)
+def test_a_bad_creation_is_refused(client: httpx.Client, headers: dict[str, str], status: int, problem: str) -> None:
+    assert code(client.post("/v1/uploads", headers={**TUS, **headers})) == (status, problem)
+
+
+@pytest.mark.parametrize(
+    ("headers", "content", "told"),
+    [
+        ({"Upload-Offset": "1"}, b"x", (409, "offset_mismatch")),
+        ({"Upload-Offset": "11"}, b"x", (409, "offset_mismatch")),
+        ({"Upload-Offset": "-1"}, b"x", (400, "invalid_parameter")),
+        ({"Upload-Offset": "0x0"}, b"x", (400, "invalid_parameter")),
+        ({}, b"x", (400, "invalid_parameter")),
+        ({"Upload-Offset": "0", "Content-Type": "application/octet-stream"}, b"x", (415, "unsupported_media_type")),
+        ({"Upload-Offset": "0"}, b"x" * 11, (413, "upload_too_large")),
+        ({"Upload-Offset": "0"}, [b"x" * 6, b"x" * 5], (413, "upload_too_large")),
+        ({"Upload-Offset": "0", "Upload-Checksum": "crc32 AAAA"}, b"x", (400, "invalid_parameter")),
+        ({"Upload-Offset": "0", "Upload-Checksum": "sha1 AAAA"}, b"x", (400, "invalid_parameter")),
+        ({"Upload-Offset": "0", "Upload-Checksum": "sha1"}, b"x", (400, "invalid_parameter")),
+    ],
+)
+def test_a_bad_piece_is_refused(
+    client: httpx.Client, api: Api, headers: dict[str, str], content: Any, told: tuple[int, str]
+) -> None:
+    path = begin(client, 10)
+    content = iter(content) if isinstance(content, list) else content
+    assert code(client.patch(path, headers={**BYTES, **headers}, content=content)) == told
+    assert len(stored(api, path)) <= 10
+
+
+def test_a_foreign_or_malformed_id_is_nothing(client: httpx.Client) -> None:
+    for name in ("0" * 32, "x", "%2e%2e", "..%2f..%2fjobs", "A" * 32):
+        for method in ("HEAD", "PATCH", "DELETE"):
+            answer = client.request(method, f"/v1/uploads/{name}", headers={**BYTES, "Upload-Offset": "0"})
+            assert answer.status_code == 404
+
+
+def test_an_upload_can_be_given_up(client: httpx.Client, api: Api) -> None:
+    path = begin(client)
+    patch(client, path, 0, DATA[:1000])
+    assert client.delete(path, headers=TUS).status_code == 204
+    assert client.head(path, headers=TUS).status_code == 404
+    assert code(client.delete(path, headers=TUS)) == (404, "not_found")
+    assert list((api.data / "store" / "uploads").glob(f"*/{path.rpartition('/')[2]}")) == []
+
+
+def test_a_method_may_be_sent_under_another_name(client: httpx.Client) -> None:
+    path = begin(client, 5)
+    meant = {**BYTES, "Upload-Offset": "0", "X-HTTP-Method-Override": "PATCH"}
+    assert client.post(path, headers=meant, content=b"hello").status_code == 204
+    assert offset(client, path) == 5
+    assert client.post(path, headers={**TUS, "X-HTTP-Method-Override": "DELETE"}).status_code == 204
+    assert client.get(path, headers={**TUS, "X-HTTP-Method-Override": "DELETE"}).status_code == 405
+
+
+@pytest.mark.parametrize("algorithm", ["sha1", "sha256", "md5"])
+def test_a_piece_counts_only_with_its_checksum(client: httpx.Client, api: Api, algorithm: str) -> None:
+    path = begin(client)
+    good, bad = digest(algorithm, DATA[:2_000_000]), digest(algorithm, b"other")
+    assert code(patch(client, path, 0, DATA[:2_000_000], **{"Upload-Checksum": bad})) == (460, "checksum_mismatch")
+    assert offset(client, path) == 0
+    assert patch(client, path, 0, DATA[:2_000_000], **{"Upload-Checksum": good}).status_code == 204
+    assert stored(api, path) == DATA[:2_000_000]
+
+
+class Slow:
+    """A PATCH over a socket of its own, which sends what it is told."""
+
+    def __init__(self, api: Api, path: str, start: int, length: int, **headers: str) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", urlsplit(api.url).port or 0), 20)
+        more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.socket.sendall(
+            f"PATCH {path} HTTP/1.1\r\nHost: a\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: {start}\r\n"
+            f"Content-Type: application/offset+octet-stream\r\nContent-Length: {length}\r\n{more}\r\n".encode()
+        )
+
+    def answer(self) -> bytes:
+        return self.socket.recv(65536)
+
+
+@pytest.fixture
+def slow(api: Api) -> Iterator[Callable[..., Slow]]:
+    made: list[Slow] = []
+
+    def make(*args: Any, **headers: str) -> Slow:
+        made.append(Slow(api, *args, **headers))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.socket.close()
+
+
+def test_what_came_before_the_connection_broke_is_kept(
+    client: httpx.Client, api: Api, slow: Callable[..., Slow]
+) -> None:
+    path = begin(client)
+    sender = slow(path, 0, len(DATA))
+    sender.socket.sendall(DATA[:1_500_000])
+    sender.socket.close()
+    eventually(lambda: offset(client, path) == 1_500_000)
+    assert stored(api, path) == DATA[:1_500_000]
+    assert patch(client, path, 1_500_000, DATA[1_500_000:]).status_code == 204
+    assert stored(api, path) == DATA
+
+
+def test_what_cannot_be_checked_any_more_is_not_kept(client: httpx.Client, api: Api, slow: Callable[..., Slow]) -> None:
+    path = begin(client)
+    sender = slow(path, 0, len(DATA), **{"Upload-Checksum": digest("sha1", DATA)})
+    sender.socket.sendall(DATA[:1_500_000])
+    folder = api.data / "store" / "uploads"
+    eventually(lambda: list(folder.glob(f"*/{path.rpartition('/')[2]}/aside-*")))
+    sender.socket.close()
+    eventually(lambda: not list(folder.glob(f"*/{path.rpartition('/')[2]}/aside-*")))
+    assert offset(client, path) == 0
+
+
+def test_two_at_once_do_not_mix_and_the_second_is_told(client: httpx.Client, slow: Callable[..., Slow]) -> None:
+    path = begin(client)
+    sender, stop = slow(path, 0, len(DATA)), threading.Event()
+
+    def drip() -> None:
+        for at in range(2_000):
+            sender.socket.sendall(DATA[at : at + 1])
+            if stop.wait(0.05):
+                return
+
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    try:
+        eventually(lambda: locked(client, path))
+    finally:
+        stop.set()
+        dripping.join()
+
+
+def locked(client: httpx.Client, path: str) -> bool:
+    """Whether the upload is somebody else's at the moment; it waits for that one as long as the server does."""
+    answer = client.delete(path, headers=TUS) if offset(client, path) > 0 else patch(client, path, 1, b"x")
+    return answer.status_code == 423 and answer.json()["code"] == "upload_locked"
+
+
+def test_a_connection_that_says_nothing_more_is_overtaken(client: httpx.Client, slow: Callable[..., Slow]) -> None:
+    path = begin(client)
+    sender = slow(path, 0, len(DATA))
+    sender.socket.sendall(DATA[:100_000])  # and then it is silent, though it is open: a telephone out of reach
+    eventually(lambda: offset(client, path) == 100_000)
+    assert patch(client, path, 100_000, DATA[100_000:]).status_code == 204
+    sender.socket.sendall(b"late")
+    assert b" 409 " in sender.answer().partition(b"\r\n")[0]
+    assert offset(client, path) == len(DATA)
+
+
+def test_a_slow_connection_goes_on_after_a_silence(api: Api, client: httpx.Client, slow: Callable[..., Slow]) -> None:
+    path = begin(client, 10)
+    sender = slow(path, 0, 10)
+    sender.socket.sendall(b"hello")
+    eventually(lambda: offset(client, path) == 5)  # written because nothing more came: it is let go
+    sender.socket.sendall(b"world")
+    assert b" 204 " in sender.answer().partition(b"\r\n")[0]
+    assert stored(api, path) == b"helloworld"
+
+
+def test_a_lock_dies_with_its_process(make_api: Callable[..., Api]) -> None:
+    api = make_api()
+    with httpx.Client(base_url=api.url, timeout=20) as client:
+        path = begin(client)
+        sender = Slow(api, path, 0, len(DATA))
+        sender.socket.sendall(DATA[:2_000_000])
+        eventually(lambda: offset(client, path) > 0)
+        before = offset(client, path)
+    api.kill()
+    sender.socket.close()
+    again = make_api(data=str(api.data))
+    with httpx.Client(base_url=again.url, timeout=20) as client:
+        assert offset(client, path) >= before
+        at = offset(client, path)
+        assert patch(client, path, at, DATA[at:]).status_code == 204
+        assert stored(again, path) == DATA
+
+
+def test_a_cap_and_a_full_disk_are_told_before_anything_is_sent(settings: Settings) -> None:
+    async def ask(method: str, path: str, content: Any = b"", *, changes: dict[str, int], **headers: str) -> Any:
+        app: Any = create_app(settings.model_copy(update=changes))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            return await client.request(method, path, headers={**BYTES, **headers}, content=content)
+
+    def told(*args: Any, **more: Any) -> tuple[int, str]:
+        return code(asyncio.run(ask(*args, **more)))
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 500
+
+    small = {"max_upload_bytes": 1000}
+    first = {"Upload-Defer-Length": "1"}
+    assert told("POST", "/v1/uploads", changes=small, **{"Upload-Length": "1001"}) == (413, "upload_too_large")
+    assert told("POST", "/v1/uploads", b"x" * 1001, changes=small, **first) == (413, "upload_too_large")
+    assert told("POST", "/v1/uploads", endless(), changes=small, **first) == (413, "upload_too_large")
+    full = {"min_free_bytes": 2**60}
+    assert told("POST", "/v1/uploads", changes=full, **{"Upload-Length": "10"}) == (507, "storage_full")
+    kept = [file.stat().st_size for file in (settings.data / "store" / "uploads").glob("*/*/data")]
+    assert max(kept) <= 1000
+
+
+def test_a_page_of_another_site_uploads_nothing(client: httpx.Client) -> None:
+    answer = client.post("/v1/uploads", headers={**TUS, "Upload-Length": "5", "Origin": "http://evil.example"})
+    assert code(answer) == (403, "forbidden_origin")
+    assert "access-control-allow-origin" not in client.options("/v1/uploads").headers
+
+
+def test_an_expired_upload_is_nothing_and_its_bytes_go(client: httpx.Client, api: Api) -> None:
+    path = begin(client, 10)
+    patch(client, path, 0, b"hello")
+    [folder] = (api.data / "store" / "uploads").glob(f"*/{path.rpartition('/')[2]}")
+    others = {p.name for p in folder.parent.iterdir()} - {folder.name}
+    long_ago = time.time() - 25 * 3600
+    os.utime(folder / "data", (long_ago, long_ago))
+    assert client.head(path, headers=TUS).status_code == 404
+    assert code(patch(client, path, 5, b"world")) == (404, "not_found")
+    UploadStore(api.data / "store" / "uploads", 24 * 3600).sweep()
+    assert {p.name for p in folder.parent.iterdir()} == others
+
+
+def test_what_a_crash_left_of_a_creation_goes_too(tmp_path: Path) -> None:
+    half = tmp_path / "a" / ("0" * 32)
+    half.mkdir(parents=True)
+    store = UploadStore(tmp_path, 24 * 3600)
+    (half / "data").touch()
+    store.sweep()
+    assert half.exists()  # it may be in the making
+    os.utime(half / "data", (0, 0))
+    store.sweep()
+    assert not half.exists()
