@@ -14,17 +14,21 @@ from callsheet.actors.failpoints import configure
 from callsheet.actors.feed import Feed
 from callsheet.actors.pipelines import load_pipelines
 from callsheet.actors.stores import open_store
+from callsheet.actors.uploads import UploadStore
 from callsheet.config.settings import Settings
 from callsheet.http.artifacts import ArtifactFile, ArtifactList
 from callsheet.http.body import App, guarded
 from callsheet.http.documents import documents
 from callsheet.http.events import JobEvents
 from callsheet.http.health import Alive, Index, Ready
+from callsheet.http.hosts import HostCheck
 from callsheet.http.jobs import CancelJob, JobList, OneJob, RetryJob
 from callsheet.http.pipelines import PipelineList
 from callsheet.http.problems import ClientGoneError, Problem, answer_problem, drop_answer
 from callsheet.http.socket import JobSocket
 from callsheet.http.submit import Submitting
+from callsheet.http.tus import TusManners
+from callsheet.http.uploads import OneUpload, UploadList, Uploads
 
 CLOSE_SECONDS = 1.0
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -38,13 +42,18 @@ def create_app(settings: Settings) -> App:
     store = open_store(settings)
     pipelines = load_pipelines(settings.pipelines)
     ping = settings.feed_ping_seconds
-    app: Any = falcon.asgi.App(middleware=[Manners(), Lifespan(jobs, feed)])
+    uploads = Uploads(settings, UploadStore(settings.data / "store" / "uploads", settings.upload_keep_seconds))
+    hosts = [] if settings.needs_keys else [HostCheck(settings.allowed_hosts)]
+    middleware = [*hosts, Manners(), TusManners(int(settings.max_upload_bytes)), Lifespan(jobs, feed)]
+    app: Any = falcon.asgi.App(middleware=middleware)
     for path, resource in (
         ("/", Index()),
         ("/healthz", Alive()),
         ("/readyz", Ready(jobs, settings.data)),
         *documents(pipelines),
         ("/v1/pipelines", PipelineList(pipelines)),
+        ("/v1/uploads", UploadList(uploads)),
+        ("/v1/uploads/{upload_id}", OneUpload(uploads)),
         ("/v1/jobs", JobList(jobs, Submitting(settings, jobs, store, pipelines))),
         ("/v1/jobs/{job_id}", OneJob(jobs)),
         ("/v1/jobs/{job_id}/cancel", CancelJob(jobs)),
