@@ -25,6 +25,8 @@ from callsheet.actors.leases import Leases
 from callsheet.actors.ownership import Ownership
 from callsheet.actors.pool import Pool
 from callsheet.actors.stores import open_store
+from callsheet.actors.webhook_post import Poster
+from callsheet.actors.webhooks import Deliverer
 from callsheet.config.settings import Settings
 from callsheet.jobs.draft import Policy
 
@@ -36,6 +38,7 @@ FIRE_COUNT = 200
 CARE_SECONDS = 0.5
 SWEEP_SECONDS = 60.0
 ORPHAN_SECONDS = 3600.0
+DRAIN_SECONDS = 2.0  # for the webhooks under way: what is cut off is sent twice
 
 
 def wall_clock() -> int:
@@ -50,6 +53,7 @@ def policy_of(settings: Settings) -> Policy:
         cancel_grace=int(settings.cancel_grace_seconds * 1000),
         retention=int(settings.retention_seconds * 1000),
         tombstone=int(settings.tombstone_seconds * 1000),
+        webhook_delays=tuple(int(seconds * 1000) for seconds in settings.webhook_retry_seconds),
     )
 
 
@@ -64,7 +68,9 @@ class Host:
         self._committer = Committer(settings.journal)
         self._pool = Pool(settings.host_pool_threads, "jobs")
         self._store = open_store(settings)
-        self._performer = performing.Performer(settings.journal, settings.broker, self._store)
+        poster = Poster(settings.webhook_timeout_seconds, settings.allowed_addresses)
+        self._deliverer = Deliverer(self._redis, poster)
+        self._performer = performing.Performer(settings.journal, settings.broker, self._store, self._deliverer.take)
         self.leases = Leases(self._committer, self._redis, settings.lease_seconds, settings.partitions)
         self.owned: dict[int, Ownership] = {}
         self._room = threading.Condition()
@@ -86,6 +92,7 @@ class Host:
         self._stopping.set()
         for thread in self._threads:
             thread.join(READ_BLOCK_MS / 1000 + 5)
+        self._deliverer.drain(DRAIN_SECONDS)
         self._hand_over(list(self.owned.values()))
         try:
             self.leases.leave()
@@ -93,6 +100,7 @@ class Host:
             log.warning("left without saying goodbye: the journal is away")
         self._pool.stop()
         self._performer.stop()
+        self._deliverer.stop()
         self._committer.stop()
 
     # -- the loops

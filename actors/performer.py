@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import assert_never
 
@@ -19,7 +20,7 @@ from callsheet.actors.journal import OutboxItem
 from callsheet.actors.keys import INTERRUPTS
 from callsheet.actors.ownership import Ownership
 from callsheet.actors.store import ArtifactStore
-from callsheet.jobs.effects import Dispatch, Interrupt, RemoveFiles, Tidy, decode_effect
+from callsheet.jobs.effects import Deliver, Dispatch, Interrupt, KeepSecret, RemoveFiles, Tidy, decode_effect
 from callsheet.jobs.messages import FilesRemoved, Undecodable
 
 log = structlog.get_logger("host")
@@ -28,12 +29,22 @@ TROUBLE = (BrokerError, redis.RedisError, OSError, MailboxFull)
 
 
 class Performer:
-    """A few threads that take effects in the order in which they were committed."""
+    """A few threads that take effects in the order in which they were committed. `deliver` takes webhooks off them: a
+    receiver is slow for as long as it likes.
+    """
 
-    def __init__(self, redis_url: str, broker_url: str, store: ArtifactStore, threads: int = 4) -> None:
+    def __init__(
+        self,
+        redis_url: str,
+        broker_url: str,
+        store: ArtifactStore,
+        deliver: Callable[[Ownership, OutboxItem, Deliver], None],
+        threads: int = 4,
+    ) -> None:
         self._redis = connect(redis_url)
         self._broker = work.make_broker(broker_url)
         self._store = store
+        self._deliver = deliver
         self._queue: SimpleQueue[tuple[Ownership, OutboxItem] | None] = SimpleQueue()
         self._later: list[tuple[float, Ownership, OutboxItem]] = []
         self._lock = threading.Lock()
@@ -124,7 +135,13 @@ class Performer:
                 self._store.tidy(item.job, keep, before)
             case RemoveFiles():
                 self._store.remove_job(item.job)
+                self._redis.delete(owner.journal.keys.callback_secret(item.job))
                 owner.journal.post(item.job, FilesRemoved())
+            case Deliver() as effect:
+                self._deliver(owner, item, effect)
+                return  # it is performed when the job knows what came of it
+            case KeepSecret():
+                self._redis.persist(owner.journal.keys.callback_secret(item.job))
             case _:
                 assert_never(item.effect)
         failpoint("host.performed")

@@ -1,0 +1,344 @@
+"""Webhooks over real sockets: signed, in order, within bounds, whatever the receiver does (I20)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from standardwebhooks.webhooks import WebhookVerificationError
+
+from callsheet.actors import webhook_secrets, webhooks
+from callsheet.actors.blocking import BlockingJobs
+from callsheet.actors.host import Host
+from callsheet.actors.keys import PartitionKeys, new_job_id
+from callsheet.config.settings import Settings
+from callsheet.jobs import messages as m
+from callsheet.jobs.job import Job, Webhook
+from tests.actors.kit import ONE, check_job, eventually, everything, submission
+from tests.receiver import (
+    Behaviour,
+    Receiver,
+    answers,
+    bombs,
+    drips,
+    drips_headers,
+    floods,
+    floods_with_headers,
+    hangs,
+    hangs_up,
+)
+from tests.servers import RedisServer
+
+KEYS = PartitionKeys(0)  # the only one
+NEVER = (3600.0,)  # one more try, after this test
+
+
+class Studio:
+    """A host in this process, and a client that plays the stages."""
+
+    def __init__(self, settings: Settings, client: Any) -> None:
+        self.settings = settings.model_copy(
+            update={"partitions": 1, "host_pool_threads": 8, "webhook_timeout_seconds": 0.6}
+        )
+        self.client = client
+        self.jobs = BlockingJobs(settings.journal, partitions=1, reply_timeout=10.0)
+        self.hosts: list[Host] = []
+
+    def host(self, *receivers: Receiver, retry: tuple[float, ...] = NEVER, **changes: Any) -> Host:
+        allowed = tuple(receiver.place for receiver in receivers)
+        update = {"allowed_addresses": allowed, "webhook_retry_seconds": retry, **changes}
+        host = Host(self.settings.model_copy(update=update))
+        host.start()
+        self.hosts.append(host)
+        eventually(lambda: self.client.exists(KEYS.lease))
+        return host
+
+    def ended(self, url: str, **changes: Any) -> str:
+        """A job that has just completed, and whose client is to be told there."""
+        job = new_job_id()
+        message = msgspec.structs.replace(submission(job, ONE), callback_url=url, **changes)
+        assert self.jobs.ask(job, message).ok
+        self.complete(job, 2)
+        return job
+
+    def complete(self, job: str, token: int) -> None:
+        assert self.jobs.ask(job, m.Claim("a", token, "w")).ok
+        assert self.jobs.ask(job, m.Succeeded("a", token)).status == "completed"
+
+    def job(self, job: str) -> Job:
+        found = self.jobs.job(job)
+        assert found is not None
+        return found
+
+    def webhook(self, job: str) -> Webhook:
+        (webhook,) = self.job(job).webhooks
+        return webhook
+
+    def settled(self, job: str) -> Webhook:
+        eventually(lambda: self.webhook(job).status != "pending")
+        return self.webhook(job)
+
+    def failed(self, job: str) -> Webhook:
+        """Once a try has failed."""
+        eventually(lambda: self.webhook(job).code)
+        return self.webhook(job)
+
+    def secret(self, tenant: str = "t1") -> str:
+        return webhook_secrets.of_tenant(self.client, tenant)[0]
+
+    def end(self) -> None:
+        self.jobs.close()
+        for host in self.hosts:
+            host.stop()
+
+
+@pytest.fixture
+def studio(settings: Settings, journal_server: RedisServer) -> Iterator[Studio]:
+    with journal_server.client() as client:
+        studio = Studio(settings, client)
+        yield studio
+        studio.end()
+
+
+@pytest.fixture
+def receive() -> Iterator[Callable[..., Receiver]]:
+    made: list[Receiver] = []
+
+    def make(behave: Behaviour | None = None) -> Receiver:
+        made.append(Receiver(behave))
+        return made[-1]
+
+    yield make
+    for receiver in made:
+        receiver.__exit__()
+
+
+Receive = Callable[..., Receiver]
+
+
+def test_an_end_is_told_of_under_a_signature_that_an_independent_library_verifies(
+    studio: Studio, receive: Receive
+) -> None:
+    receiver = receive()
+    studio.host(receiver)
+    job = studio.ended(f"{receiver.url}?token=1")
+    webhook = studio.settled(job)
+    assert (webhook.status, webhook.status_code, webhook.tries) == ("delivered", 204, 1)
+    (request,) = receiver.got
+    told = request.verified(studio.secret())
+    assert (request.path, request.id) == ("/hook?token=1", f"{job}-{webhook.seq}")
+    assert (told["type"], told["data"]["id"], told["data"]["seq"]) == ("job.completed", job, webhook.seq)
+    assert request.headers["host"] == receiver.place
+    with pytest.raises(WebhookVerificationError):
+        request._replace(body=request.body + b" ").verified(studio.secret())
+    eventually(lambda: studio.client.hlen(KEYS.outbox) == 0)
+    check_job(studio.client, KEYS, job)
+
+
+def test_while_a_secret_is_replaced_both_verify_and_afterwards_only_the_new_one(
+    studio: Studio, receive: Receive
+) -> None:
+    receiver = receive()
+    studio.host(receiver)
+    old = studio.secret()
+    new, before = webhook_secrets.rotate(studio.client, "t1", 3600)
+    assert (before, new != old) == (old, True)
+    studio.settled(studio.ended(receiver.url))
+    assert receiver.got[0].verified(old) == receiver.got[0].verified(new)
+    assert len(receiver.got[0].headers["webhook-signature"].split()) == 2
+    (newest,) = webhook_secrets.rotate(studio.client, "t1", 0)
+    studio.settled(studio.ended(receiver.url))
+    assert receiver.got[1].verified(newest)
+    for gone in (old, new):
+        with pytest.raises(WebhookVerificationError):
+            receiver.got[1].verified(gone)
+
+
+def test_a_jobs_own_secret_signs_lives_as_long_as_the_job_and_lies_nowhere_else(
+    studio: Studio, receive: Receive
+) -> None:
+    receiver = receive()
+    studio.host(receiver)
+    own, job = webhook_secrets.new_secret(), new_job_id()
+    studio.client.set(KEYS.callback_secret(job), own, ex=600)
+    message = msgspec.structs.replace(submission(job, ONE), callback_url=receiver.url, callback_own_secret=True)
+    assert studio.jobs.ask(job, message).ok
+    eventually(lambda: studio.client.ttl(KEYS.callback_secret(job)) == -1, why="the secret would run out")
+    studio.complete(job, 2)
+    assert studio.settled(job).status == "delivered"
+    assert receiver.got[0].verified(own)
+    with pytest.raises(WebhookVerificationError):
+        receiver.got[0].verified(studio.secret())
+    elsewhere = {key: value for key, value in everything(studio.client).items() if b":callback:" not in key}
+    assert own not in str(elsewhere)
+    assert studio.jobs.ask(job, m.Forget()).ok
+    eventually(lambda: not studio.client.exists(KEYS.callback_secret(job)))
+
+
+def test_a_secret_of_the_jobs_own_that_is_gone_is_not_replaced_by_another(studio: Studio, receive: Receive) -> None:
+    receiver = receive()
+    studio.host(receiver)
+    job = studio.ended(receiver.url, callback_own_secret=True)
+    assert (studio.failed(job).code, receiver.got) == ("no_secret", [])
+
+
+BAD: dict[str, tuple[Behaviour, str, int | None]] = {
+    "hangs": (hangs, "timeout", None),
+    "drips": (drips, "timeout", 200),
+    "drips headers": (drips_headers, "timeout", None),
+    "floods": (floods, "answer_too_large", 200),
+    "floods with headers": (floods_with_headers, "connection_lost", None),
+    "says 500": (answers(500, b"x" * 100), "refused", 500),
+    "says 404": (answers(404), "refused", 404),
+    "hangs up": (hangs_up, "connection_lost", None),
+    "speaks gibberish": (lambda _, link: link.sendall(b"hello\r\n\r\n"), "connection_lost", None),
+}
+
+
+def test_a_receiver_that_misbehaves_has_not_got_it(studio: Studio, receive: Receive) -> None:
+    receivers = {name: receive(behave) for name, (behave, _, _) in BAD.items()}
+    studio.host(*receivers.values())
+    jobs = {name: studio.ended(receiver.url) for name, receiver in receivers.items()}
+    found = {name: studio.failed(job) for name, job in jobs.items()}
+    assert {name: [w.code, w.status_code] for name, w in found.items()} == {n: facts for n, (_, *facts) in BAD.items()}
+    assert {w.status for w in found.values()} == {"pending"}
+    assert all(w.next_try_at for w in found.values())
+    (event,) = [e for e in studio.jobs.events(jobs["floods"]) if e.type == "WebhookFailed"]
+    kept = {"webhook", "n", "code", "status_code", "duration", "next_try_at"}
+    assert set(json.loads(event.raw)["data"]) == kept, "nothing that the receiver said"
+
+
+def test_an_answer_is_not_unpacked(studio: Studio, receive: Receive) -> None:
+    receiver = receive(bombs)
+    studio.host(receiver)
+    assert studio.settled(studio.ended(receiver.url)).status == "delivered"
+
+
+def test_a_redirect_is_not_followed_and_a_place_that_is_not_allowed_is_not_knocked_at(
+    studio: Studio, receive: Receive
+) -> None:
+    canary = receive()
+    receiver = receive(answers(302, Location=canary.url))
+    studio.host(receiver)
+    redirected, forbidden = studio.ended(receiver.url), studio.ended(canary.url)
+    assert studio.failed(redirected).code == "redirected"
+    assert studio.failed(forbidden).code == "url_forbidden"
+    assert canary.connected == 0
+
+
+def test_nobody_there_is_a_failed_try_and_a_name_without_address_too(studio: Studio, receive: Receive) -> None:
+    receiver = receive()
+    studio.host(receiver)
+    receiver.__exit__()
+    assert studio.failed(studio.ended(receiver.url)).code == "unreachable"
+    assert studio.failed(studio.ended("http://nothing.invalid/hook")).code in ("host_unknown", "url_forbidden")
+
+
+def test_a_receiver_that_is_gone_is_given_up_at_once(studio: Studio, receive: Receive) -> None:
+    receiver = receive(answers(410))
+    studio.host(receiver)
+    webhook = studio.settled(studio.ended(receiver.url))
+    assert (webhook.status, webhook.code, webhook.tries) == ("given_up", "gone", 1)
+
+
+def test_each_try_says_the_same_under_the_same_id_and_the_end_of_all_is_visible(
+    studio: Studio, receive: Receive
+) -> None:
+    receiver = receive(answers(503))
+    studio.host(receiver, retry=(0.05, 0.05))
+    job = studio.ended(receiver.url)
+    assert (studio.settled(job).status, studio.webhook(job).tries) == ("given_up", 3)
+    receiver.behave = answers(200)
+    assert studio.jobs.ask(job, m.Redeliver()).ok
+    eventually(lambda: studio.webhook(job).status == "delivered")
+    assert len({(request.id, request.body) for request in receiver.got}) == 1
+    for request in receiver.got:
+        assert request.verified(studio.secret())
+    types = [entry.type for entry in studio.jobs.events(job)][4:]
+    assert types == ["JobCompleted", *["WebhookFailed"] * 3, "WebhookGivenUp", "WebhookRequested", "WebhookDelivered"]
+    check_job(studio.client, KEYS, job)
+
+
+def test_two_ends_of_a_job_arrive_in_order_though_the_first_one_fails_at_first(
+    studio: Studio, receive: Receive
+) -> None:
+    receiver = receive(answers(500))
+    studio.host(receiver, retry=(0.5,) * 20)
+    job = studio.ended(receiver.url)
+    studio.jobs.ask(job, m.Retry())
+    studio.complete(job, next(s.token for s in studio.job(job).stages.values()))
+    eventually(lambda: studio.job(job).webhooks[0].tries > 0)
+    assert studio.job(job).webhooks[1].tries == 0
+    receiver.behave = answers(200)
+    eventually(lambda: [w.status for w in studio.job(job).webhooks] == ["delivered"] * 2)
+    assert [json.loads(r.body)["data"]["attempt"] for r in receiver.got][-2:] == [1, 2]
+    check_job(studio.client, KEYS, job)
+
+
+def test_a_receiver_that_hangs_holds_up_nobody_else_and_is_not_overrun(studio: Studio, receive: Receive) -> None:
+    slow, good = receive(hangs), receive()
+    host = studio.host(slow, good, webhook_timeout_seconds=60.0)
+    stuck = [studio.ended(slow.url) for _ in range(webhooks.AT_A_DESTINATION + 3)]
+    eventually(lambda: slow.connected == webhooks.AT_A_DESTINATION)
+    assert studio.settled(studio.ended(good.url)).status == "delivered"
+    assert {studio.webhook(job).tries for job in stuck} == {0}
+    assert slow.connected == webhooks.AT_A_DESTINATION
+    assert host._deliverer.backlog == len(stuck)
+
+
+def test_what_does_not_fit_into_the_line_is_put_off_and_made_later(
+    studio: Studio, receive: Receive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "WAITING_IN_A_LANE", 1)
+    slow = receive(hangs)
+    studio.host(slow, webhook_timeout_seconds=60.0)
+    for _ in range(webhooks.AT_A_DESTINATION + 1):
+        studio.ended(slow.url)
+    eventually(lambda: slow.connected == webhooks.AT_A_DESTINATION)
+    job = studio.ended(slow.url)
+    timer = f"{job}|webhook:{studio.webhook(job).seq}"
+    eventually(lambda: studio.client.zscore(KEYS.timers, timer))
+    assert studio.webhook(job).tries == 0
+    eventually(lambda: studio.client.hlen(KEYS.outbox) == webhooks.AT_A_DESTINATION + 1)
+
+
+def test_what_a_host_that_stops_has_not_done_the_next_one_does(studio: Studio, receive: Receive) -> None:
+    receiver = receive(hangs)
+    studio.host(receiver, webhook_timeout_seconds=60.0)
+    jobs = [studio.ended(receiver.url) for _ in range(webhooks.AT_A_DESTINATION + 2)]
+    eventually(lambda: len(receiver.got) == webhooks.AT_A_DESTINATION)
+    studio.hosts.pop().stop()
+    receiver.behave = answers(200)
+    studio.host(receiver)
+    assert {studio.settled(job).status for job in jobs} == {"delivered"}
+    assert {request.id for request in receiver.got} == {f"{job}-{studio.webhook(job).seq}" for job in jobs}
+
+
+def test_a_delivery_that_was_overtaken_is_not_sent(studio: Studio, receive: Receive) -> None:
+    slow = receive(hangs)
+    studio.host(slow, webhook_timeout_seconds=2.0)
+    ahead = [studio.ended(slow.url) for _ in range(webhooks.AT_A_DESTINATION)]
+    eventually(lambda: len(slow.got) == len(ahead))
+    job = studio.ended(slow.url)
+    assert studio.jobs.ask(job, m.Forget()).ok
+    for stuck in ahead:
+        studio.failed(stuck)
+    eventually(lambda: studio.client.hlen(KEYS.outbox) == 0)
+    assert job not in {request.id.partition("-")[0] for request in slow.got}
+
+
+@pytest.mark.parametrize(
+    "secret", ["", "whsec_", "whsec_AAAA", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_!!!", "whsec_" + "A" * 100]
+)
+def test_what_is_no_secret_is_refused(secret: str) -> None:
+    with pytest.raises(webhook_secrets.WebhookSecretError):
+        webhook_secrets.key_of(secret)
+
+
+def test_a_tenants_secret_is_made_once_and_is_its_own(studio: Studio) -> None:
+    assert studio.secret() == studio.secret()
+    assert studio.secret("t2") != studio.secret()
+    assert len(webhook_secrets.key_of(studio.secret())) == 32
