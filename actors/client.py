@@ -170,6 +170,10 @@ class Jobs:
 
     # -- partitions and replies
 
+    async def partitions(self) -> Sequence[PartitionKeys]:
+        """The keys of every partition. Raises Unavailable."""
+        return self._keys or await self._all_partitions()
+
     async def _partition(self, job: str) -> PartitionKeys:
         keys = self._keys or await self._all_partitions()
         return keys[partition_of(job, len(keys))]

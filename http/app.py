@@ -14,6 +14,7 @@ from callsheet.actors.failpoints import configure
 from callsheet.actors.feed import Feed
 from callsheet.actors.pipelines import load_pipelines
 from callsheet.actors.stores import open_store
+from callsheet.actors.tenant_feed import TenantFeed
 from callsheet.actors.uploads import UploadStore
 from callsheet.config.settings import Settings
 from callsheet.http.artifacts import ArtifactFile, ArtifactList
@@ -27,6 +28,7 @@ from callsheet.http.pipelines import PipelineList
 from callsheet.http.problems import ClientGoneError, Problem, answer_problem, drop_answer
 from callsheet.http.socket import JobSocket
 from callsheet.http.submit import Submitting
+from callsheet.http.tenant_events import TenantEvents
 from callsheet.http.tus import TusManners
 from callsheet.http.uploads import OneUpload, UploadList, Uploads
 
@@ -38,13 +40,13 @@ def create_app(settings: Settings) -> App:
     """The ASGI application of these settings. It connects to nothing before the first request."""
     configure(settings.failpoints)
     jobs = Jobs(settings.journal, partitions=settings.partitions, reply_timeout=settings.reply_timeout)
-    feed = Feed(jobs)
+    feed, tenants = Feed(jobs), TenantFeed(jobs)
     store = open_store(settings)
     pipelines = load_pipelines(settings.pipelines)
     ping = settings.feed_ping_seconds
     uploads = Uploads(settings, UploadStore(settings.data / "store" / "uploads", settings.upload_keep_seconds))
     hosts = [] if settings.needs_keys else [HostCheck(settings.allowed_hosts)]
-    middleware = [*hosts, Manners(), TusManners(int(settings.max_upload_bytes)), Lifespan(jobs, feed)]
+    middleware = [*hosts, Manners(), TusManners(int(settings.max_upload_bytes)), Lifespan(jobs, feed, tenants)]
     app: Any = falcon.asgi.App(middleware=middleware)
     for path, resource in (
         ("/", Index()),
@@ -55,6 +57,7 @@ def create_app(settings: Settings) -> App:
         ("/v1/uploads", UploadList(uploads)),
         ("/v1/uploads/{upload_id}", OneUpload(uploads)),
         ("/v1/jobs", JobList(jobs, Submitting(settings, jobs, store, pipelines))),
+        ("/v1/events", TenantEvents(jobs, tenants, ping)),
         ("/v1/jobs/{job_id}", OneJob(jobs)),
         ("/v1/jobs/{job_id}/cancel", CancelJob(jobs)),
         ("/v1/jobs/{job_id}/retry", RetryJob(jobs, pipelines)),
@@ -103,17 +106,22 @@ def refuse_foreign_origin(req: falcon.asgi.Request) -> None:
 class Lifespan:
     """The start and the end of a process that serves."""
 
-    def __init__(self, jobs: Jobs, feed: Feed) -> None:
+    def __init__(self, jobs: Jobs, *feeds: Feed | TenantFeed) -> None:
         self._jobs = jobs
-        self._feed = feed
+        self._feeds = feeds
 
     async def process_startup(self, scope: dict[str, Any], _event: Any) -> None:
         """Tell the server how to let the watchers go when it stops: it would wait for them otherwise."""
-        scope.setdefault("state", {})["stop"] = self._feed.stop
+        scope.setdefault("state", {})["stop"] = self._let_go
 
     async def process_shutdown(self, _scope: Any, _event: Any) -> None:
         """Close what is open; not at any price, since the process ends anyway."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._feed.close()
+                for feed in self._feeds:
+                    await feed.close()
                 await self._jobs.close()
+
+    def _let_go(self) -> None:
+        for feed in self._feeds:
+            feed.stop()

@@ -50,7 +50,7 @@ class JobList:
         limit = whole_number(req, "limit", 50, 1, MAX_PAGE)
         page, following = await self._jobs.jobs(tenant_of(req), limit, _place(req.get_param("cursor")))
         shown = [job_json(job) for job in page if job.status != "expired"]
-        _put(resp, JobPage(shown, _cursor(following)))
+        _put(resp, JobPage(shown, cursor_of(following)))
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Submit."""
@@ -143,7 +143,8 @@ def _put(resp: falcon.asgi.Response, value: Any) -> None:
     resp.data = msgspec.json.encode(value)
 
 
-def _cursor(place: tuple[int, str] | None) -> str | None:
+def cursor_of(place: tuple[int, str] | None) -> str | None:
+    """The `cursor` of the page that begins behind a place in the list; None for the end."""
     if place is None:
         return None
     return base64.urlsafe_b64encode(b"%d.%s" % (place[0], place[1].encode())).decode().rstrip("=")

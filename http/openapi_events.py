@@ -6,6 +6,7 @@ from typing import Annotated
 
 import msgspec
 
+from callsheet.actors.tenant_log import MAX_READ
 from callsheet.http import schemas
 from callsheet.http.events import MAX_PAGE, MAX_SEQ
 from callsheet.http.openapi_model import JOB, JSON, Answer, Operation, Raw, Table, header, query
@@ -17,6 +18,24 @@ LAST_EVENT_ID = header("Last-Event-ID", str, "Of a live feed: the same, and it c
 STREAM = Raw({"type": "string", "description": "Server-Sent Events; see /asyncapi.json."})
 
 OPERATIONS: Table = {
+    ("GET", "/v1/events"): Operation(
+        id="readAllEvents",
+        tag=_TAG,
+        summary="Read or watch the events of all jobs",
+        description="With `Accept: text/event-stream` the live feed, which does not end: each event of each job once, "
+        "those of a job in order, with an `id` to come back with. Without a cursor it begins with the newest jobs as "
+        "they are. Events are kept for it from the first request on, until nobody has asked for a week.",
+        takes=(
+            query("after", str, "A cursor: `next_after`, or the `id` of an event. Else from the oldest event kept."),
+            header("Last-Event-ID", str, "Of a live feed: the same, and it counts more. An EventSource sends it."),
+            query("limit", Annotated[int, msgspec.Meta(ge=1, le=MAX_READ)], "Of history: how many at most; else 100."),
+        ),
+        answers={
+            200: Answer("History, or the live feed.", {JSON: schemas.TenantEventPage, "text/event-stream": STREAM})
+        },
+        problems=("invalid_cursor", "invalid_parameter", "cursor_lost"),
+        example='-N -H "Accept: text/event-stream" {url}/v1/events',
+    ),
     ("GET", "/v1/jobs/{job_id}/events"): Operation(
         id="readEvents",
         tag=_TAG,

@@ -62,6 +62,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "job_ended": (409, "The job has ended"),
     "job_active": (409, "The job is still active"),
     "job_expired": (410, "The job is gone"),
+    "cursor_lost": (410, "The events do not continue from this cursor"),
     "precondition_failed": (412, "The job has changed"),
     "unknown_stage": (422, "The job has no such stage"),
     # The service

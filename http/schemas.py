@@ -97,6 +97,15 @@ class Reset(msgspec.Struct, frozen=True, tag_field="type", tag="reset"):
     job: Job
 
 
+class TenantReset(msgspec.Struct, frozen=True, tag_field="type", tag="reset"):
+    """The start of the feed of all jobs, or a new start where it cannot go on from the cursor: the newest jobs as they
+    are. Events that are in them already may follow: `seq` tells."""
+
+    jobs: list[Job]
+    next: Annotated[str | None, Meta(description="`cursor` of the next page of `GET /v1/jobs`; null if these are all.")]
+    after: Annotated[str, Meta(description="The cursor from which the feed goes on.")]
+
+
 class Ping(msgspec.Struct, frozen=True, tag_field="type", tag="ping"):
     """Nothing has happened for a while, and the connection lives."""
 
@@ -161,6 +170,18 @@ def _event_type(body: type[msgspec.Struct]) -> type[msgspec.Struct]:
 # An event as it is sent, by its type: what `jobs.events.Event` holds, told apart by `type`.
 EVENTS: dict[str, type[msgspec.Struct]] = {name: _event_type(body) for name, body in BODIES.items()}
 Event: Any = Union[tuple(EVENTS.values())]  # noqa: UP007  a union made at run time
+TenantEvent = Annotated[
+    dict[str, Any],
+    Meta(description="An event with the `job` it is of. `EventForgotten` stands for one that is gone with its job."),
+]
+TenantEventPage = msgspec.defstruct(
+    "TenantEventPage",
+    [
+        ("events", list[TenantEvent]),
+        ("next_after", Annotated[str, Meta(description="`after` of the next page.")]),
+    ],
+    namespace={"__doc__": "A piece of the history of all jobs: of each job in order."},
+)
 EventPage = msgspec.defstruct(
     "EventPage",
     [
