@@ -1,0 +1,130 @@
+"""Buying something once: whatever happens in between, an order that may have been taken is never placed again.
+
+See docs/decisions/paid-steps.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from callsheet.media.providers.base import Order, Provider, ProviderError, ProviderSettings, Ref
+from callsheet.media.providers.fal import Fal
+from callsheet.media.providers.gemini import Gemini
+from callsheet.media.providers.ledger import Purchase, outstanding, purchase
+
+PROVIDERS: dict[str, Callable[[ProviderSettings], Provider]] = {"gemini": Gemini, "fal": Fal}
+TELL = 0.9  # of the progress: the rest is the download
+Tell = Callable[[float, str], None]
+
+
+def name_of(step: str, *what: object) -> str:
+    """The name of a purchase: the step, and a digest of all that decides what is made."""
+    return f"{step}-{hashlib.sha256(msgspec.json.encode(what)).hexdigest()[:16]}"
+
+
+def buy(
+    provider: Provider,
+    order: Order,
+    target: Path,
+    *,
+    ledger: Path,
+    name: str,
+    settings: ProviderSettings,
+    accepted_losses: int = 0,
+    tell: Tell = lambda _fraction, _note: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Have `order` made and written to `target`, or take what was made for it before.
+
+    `accepted_losses`: how many orders of unknown fate the client has put up with. ProviderError: payment_unknown when
+    there are more; provider_timeout (a later try goes on waiting for the same order); and what a provider raises.
+    """
+    with purchase(ledger, name) as record:
+        if record.kept:
+            tell(1.0, "made before")
+            record.give(target)
+            return
+        ref = record.last.ref if record.last else None
+        if ref is None or (record.last and record.last.state != "sent"):
+            ref = _place(provider, order, target, record, accepted_losses)
+        if not ref.done:
+            _wait(provider, ref, record, settings=settings, tell=tell, sleep=sleep)
+            provider.fetch(ref, order, target)
+        record.keep(target)
+
+
+def _place(provider: Provider, order: Order, target: Path, record: Purchase, accepted_losses: int) -> Ref:
+    """Place the order. That it may go out is on the disk before it does, and that it was taken before anything else."""
+    if record.lost > accepted_losses:
+        raise ProviderError(
+            "payment_unknown",
+            f"An order to {provider.name} went out and its answer was lost: it may have been paid. To order again, "
+            f'retry with the params {{"pay_again": {record.lost}}}.',
+        )
+    ready = provider.prepare(order)
+    record.note("asked")
+    try:
+        ref = provider.submit(ready, target)
+    except ProviderError as error:
+        if error.taken is False:
+            record.note("refused")
+            raise
+        raise ProviderError(
+            "payment_unknown",
+            f"{error.message} The order may have been taken, and paid. To order again, retry with the params "
+            f'{{"pay_again": {record.lost}}}.',
+        ) from error
+    if not ref.done:  # else it is kept in a moment, and only that ends the uncertainty
+        record.note("sent", ref)
+    return ref
+
+
+def _wait(
+    provider: Provider,
+    ref: Ref,
+    record: Purchase,
+    *,
+    settings: ProviderSettings,
+    tell: Tell,
+    sleep: Callable[[float], None],
+) -> None:
+    begun = time.monotonic()
+    while True:
+        try:
+            status = provider.poll(ref)
+        except ProviderError as error:
+            if error.code == "provider_failed":
+                record.note("failed", ref)
+            raise
+        if status.state == "done":
+            return
+        past = time.monotonic() - begun
+        if past > settings.patience_seconds:
+            raise ProviderError(
+                "provider_timeout",
+                f"{provider.name} did not finish within {settings.patience_seconds:g} s; the order stands.",
+                retryable=True,
+            )
+        tell(TELL * past / (past + 30.0), f"{provider.name}: {status.state} {status.note}".rstrip())
+        sleep(settings.poll_seconds)
+
+
+def cancel_outstanding(ledger: Path, settings: ProviderSettings) -> list[str]:
+    """Ask for the end of every order that is in work; give back the names of the purchases that were cancelled.
+
+    For a job that is cancelled: its stage is dead by then and cannot do it. What is over already stays as it is, so
+    that a retry can fetch what was paid for.
+    """
+    cancelled = []
+    for name in outstanding(ledger):
+        with purchase(ledger, name) as record:
+            ref = record.last.ref if record.last else None
+            if ref and ref.provider in PROVIDERS and PROVIDERS[ref.provider](settings).cancel(ref):
+                record.note("cancelled", ref)
+                cancelled.append(name)
+    return cancelled

@@ -1,0 +1,114 @@
+"""A contact sheet of a video, and a WebVTT track that says which part of the sheet belongs to which time.
+
+Players show it while one drags along the time line: `storyboard.jpg#xywh=…`, a spatial fragment of W3C "Media
+Fragments URI 1.0", in the cues of a metadata track.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import av.error
+import cv2
+import msgspec
+import numpy as np
+from av.container import InputContainer
+
+from callsheet.media.containers import open_media
+from callsheet.media.errors import MediaError
+from callsheet.media.ffmpeg import Progress
+from callsheet.media.frames import Picture, picture_of, upright
+from callsheet.media.probe import MediaFacts
+
+TILES = 100
+COLUMNS = 10
+LEAST_SECONDS = 0.5  # between two tiles
+SIDE = 160  # pixels, the longer one of a tile
+AHEAD = 120  # frames decoded at most to come from a key frame to the time that is wanted
+
+
+class Sheet(msgspec.Struct, frozen=True):
+    """What was made: how many tiles, how large, how far apart."""
+
+    tiles: int
+    columns: int
+    tile_width: int
+    tile_height: int
+    seconds: float
+
+
+def write(source: Path, facts: MediaFacts, sheet: Path, track: Path, progress: Progress | None = None) -> Sheet:
+    """Write a contact sheet (JPEG) and its track (WebVTT). Bounded work, however long the video is.
+
+    MediaError: no_video_stream, media_unreadable.
+    """
+    count = max(1, min(TILES, math.floor(facts.duration / LEAST_SECONDS)))
+    step = facts.duration / count
+    tiles: list[Picture] = []
+    for picture in _pictures_at(source, facts, [(n + 0.5) * step for n in range(count)]):
+        tiles.append(_tile(picture))
+        if progress:
+            progress(len(tiles) / count)
+    height, width = tiles[0].shape[:2]
+    columns = min(COLUMNS, count)
+    whole = np.zeros((math.ceil(count / columns) * height, columns * width, 3), np.uint8)
+    for n, tile in enumerate(tiles):
+        row, column = divmod(n, columns)
+        fitted = tile if tile.shape[:2] == (height, width) else cv2.resize(tile, (width, height))
+        whole[row * height : (row + 1) * height, column * width : (column + 1) * width] = fitted
+    cv2.imwrite(str(sheet), whole, [cv2.IMWRITE_JPEG_QUALITY, 82])
+    made = Sheet(count, columns, width, height, round(step, 3))
+    track.write_text(vtt(made, facts.duration, sheet.name))
+    return made
+
+
+def vtt(sheet: Sheet, duration: float, name: str) -> str:
+    """The track: one cue a tile."""
+    lines = ["WEBVTT", ""]
+    for n in range(sheet.tiles):
+        row, column = divmod(n, sheet.columns)
+        area = (column * sheet.tile_width, row * sheet.tile_height, sheet.tile_width, sheet.tile_height)
+        start, end = duration * n / sheet.tiles, duration * (n + 1) / sheet.tiles
+        lines += [f"{_clock(start)} --> {_clock(end)}", f"{name}#xywh={','.join(map(str, area))}", ""]
+    return "\n".join(lines)
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds * 1000)
+    return f"{whole // 3_600_000:02}:{whole // 60_000 % 60:02}:{whole // 1000 % 60:02}.{whole % 1000:03}"
+
+
+def _tile(picture: Picture) -> Picture:
+    scale = SIDE / max(picture.shape[:2])
+    size = (max(2, round(picture.shape[1] * scale)), max(2, round(picture.shape[0] * scale)))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def _pictures_at(source: Path, facts: MediaFacts, times: list[float]) -> Iterator[Picture]:
+    """The picture at each of these times; where nothing decodes, the one before."""
+    last = None
+    with open_media(source) as container:
+        start = (container.start_time or 0) / av.time_base
+        for time in times:
+            found = _picture_at(container, picture_of(facts).index, start + time)
+            last = found if found is not None else last
+            if last is None:
+                raise MediaError("media_unreadable", "None of the pictures could be decoded.")
+            yield last
+
+
+def _picture_at(container: InputContainer, track: int, seconds: float) -> Picture | None:
+    stream = next(s for s in container.streams.video if s.index == track)
+    found = None
+    try:
+        container.seek(max(0, int(seconds * av.time_base)), backward=True)
+        for n, frame in enumerate(container.decode(stream)):
+            found = frame
+            if (frame.time or 0.0) >= seconds or n >= AHEAD:
+                break
+    except (av.error.FFmpegError, OSError, ValueError):
+        pass  # what was decoded before the fault is as good a picture as any
+    return None if found is None else upright(found)
