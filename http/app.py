@@ -31,6 +31,7 @@ from callsheet.http.submit import Submitting
 from callsheet.http.tenant_events import TenantEvents
 from callsheet.http.tus import TusManners
 from callsheet.http.uploads import OneUpload, UploadList, Uploads
+from callsheet.http.webhooks import RedeliverWebhook, WebhookList
 
 CLOSE_SECONDS = 1.0
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -63,6 +64,8 @@ def create_app(settings: Settings) -> App:
         ("/v1/jobs/{job_id}/retry", RetryJob(jobs, pipelines)),
         ("/v1/jobs/{job_id}/events", JobEvents(jobs, feed, ping)),
         ("/v1/jobs/{job_id}/ws", JobSocket(jobs, feed, pipelines, ping)),
+        ("/v1/jobs/{job_id}/webhooks", WebhookList(jobs)),
+        ("/v1/jobs/{job_id}/webhooks/redeliver", RedeliverWebhook(jobs)),
         ("/v1/jobs/{job_id}/artifacts", ArtifactList(jobs)),
         ("/v1/jobs/{job_id}/artifacts/{name}", ArtifactFile(jobs, store)),
     ):

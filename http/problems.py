@@ -63,6 +63,9 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "job_active": (409, "The job is still active"),
     "job_expired": (410, "The job is gone"),
     "cursor_lost": (410, "The events do not continue from this cursor"),
+    "nothing_to_deliver": (409, "The job has no such webhook"),
+    "webhook_under_way": (409, "A webhook of the job is being delivered"),
+    "redelivered_too_often": (409, "The webhook was asked for too often"),
     "precondition_failed": (412, "The job has changed"),
     "unknown_stage": (422, "The job has no such stage"),
     # The service
