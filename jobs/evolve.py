@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from callsheet.jobs import events as e
 from callsheet.jobs import webhooks
+from callsheet.jobs.graph import FETCH
 from callsheet.jobs.job import Job, JobError, StageState
 from callsheet.jobs.states import ABSENT, next_stage_status, next_status
 
@@ -100,13 +101,16 @@ def _evolve_stage(job: Job, event: e.Event, name: str) -> Job:
     state = _STAGE[type(event.data)](state, event.data, event)
     job = replace(job, stages={**job.stages, name: state})
     if isinstance(event.data, e.StageSucceeded) and event.data.input:
-        job = replace(job, input=replace(job.input, **_facts(event.data.input)))
+        fetched = name == FETCH and job.input.source_url is not None
+        job = replace(job, input=replace(job.input, **_facts(event.data.input, fetched=fetched)))
     return job
 
 
-def _facts(found: dict[str, Any]) -> dict[str, Any]:
+def _facts(found: dict[str, Any], *, fetched: bool) -> dict[str, Any]:
     """What the job shows of its input; anything of another type would make a snapshot that cannot be read back."""
-    kinds = {"duration": (int, float), "media_type": (str,)}
+    kinds: dict[str, tuple[type, ...]] = {"duration": (int, float), "media_type": (str,)}
+    if fetched:
+        kinds |= {"bytes": (int,), "sha256": (str,), "filename": (str,)}
     return {name: found[name] for name, kind in kinds.items() if type(found.get(name)) in kind}
 
 

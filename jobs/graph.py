@@ -9,6 +9,7 @@ import msgspec
 
 STAGE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
 MAX_STAGES = 32
+FETCH = "fetch"  # the stage that goes before the others when the input is an address
 MAX_FAN_OUT = 100
 MAX_SECONDS = 7 * 24 * 3600  # a wait longer than a week is a mistake in the declaration
 Queue = Literal["cpu", "io", "gpu"]

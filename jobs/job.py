@@ -17,13 +17,17 @@ TERMINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 
 
 class InputRef(msgspec.Struct, frozen=True):
-    """The upload as accepted: the client's name for it, its size in bytes, its digest (hex), and what a probe found."""
+    """The upload as accepted: the client's name for it, its size in bytes, its digest (hex), and what a probe found.
+
+    Of an input that comes from `source_url` size and digest are 0 and empty until the stage `fetch` has it.
+    """
 
     filename: str
     bytes: int
     sha256: str
     media_type: str
     duration: float | None = None
+    source_url: str | None = None
 
 
 class FileRef(msgspec.Struct, frozen=True):

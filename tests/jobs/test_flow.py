@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from callsheet.jobs import events as e
 from callsheet.jobs import messages as m
 from callsheet.jobs.draft import Policy
 from callsheet.jobs.effects import Dispatch, SetTimer, Tidy, Withdraw
 from callsheet.jobs.graph import MAX_FAN_OUT, StageSpec
+from callsheet.jobs.job import InputRef
 from tests.jobs.kit import DIAMOND, FAN, LINEAR, START, STRICT_FAN, Play, body, output, types
 
 
@@ -188,6 +190,21 @@ def test_facts_found_about_the_input_are_shown_and_those_of_a_wrong_kind_are_not
     play.succeed("a", input={"duration": 11.5, "media_type": 5, "sha256": "forged", "filename": "/etc/passwd"})
     assert (play.job.input.duration, play.job.input.media_type) == (11.5, "audio/mpeg")
     assert (play.job.input.filename, play.job.input.sha256) == ("talk.mp3", "ab" * 32)
+
+
+def test_only_the_stage_that_fetches_says_what_the_input_is_and_only_of_an_address() -> None:
+    found = {"bytes": 5, "sha256": "cd" * 32, "filename": "talk.mp4", "source_url": "http://other.example/"}
+    graph = (StageSpec("fetch"), StageSpec("a", ("fetch",)))
+    address = InputRef("talk", 0, "", "application/octet-stream", source_url="http://a.example/talk")
+    for given, after in ((address, replace(address, bytes=5, sha256="cd" * 32, filename="talk.mp4")), (None, None)):
+        play = Play(graph)
+        if given is not None:
+            play.current = replace(play.job, input=given)
+        before = play.job.input
+        play.succeed("fetch", input=found)
+        assert play.job.input == (after or before)
+        play.succeed("a", input=found | {"bytes": 6})
+        assert play.job.input == (after or before)
 
 
 def test_a_fan_out_over_an_empty_source_may_be_the_end_of_the_job() -> None:
