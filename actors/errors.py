@@ -46,3 +46,15 @@ class QuotaExceeded(CallsheetError):  # noqa: N818
     """The tenant would store more than it may."""
 
     code = "quota_exceeded"
+
+
+class StoreAway(Unavailable):
+    """The artifact store cannot be reached. Try again later."""
+
+    code = "store_unavailable"
+
+
+class StoreMisconfigured(StoreAway):
+    """The artifact store is not set up. Its operator finds the reason in the log."""
+
+    code = "store_misconfigured"

@@ -15,14 +15,23 @@ import filecmp
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 from callsheet.actors.errors import CorruptRecord
 from callsheet.actors.keys import JOB_ID
 from callsheet.actors.store import INPUT, JOBS, Upload, file_key, folder_key, is_stale, job_key
-from callsheet.actors.store_files import describe, staged, storage, sync_file, sync_folders
+from callsheet.actors.store_files import (
+    describe,
+    entries_of,
+    old_in,
+    remove,
+    staged,
+    storage,
+    sweep_old,
+    sync_file,
+    sync_folders,
+)
 from callsheet.jobs.job import FileRef
 from callsheet.pipelines.declare import OutputFile
 
@@ -107,27 +116,27 @@ class FolderStore:
 
     def withdraw(self, job: str, folder: str) -> None:
         """See ArtifactStore."""
-        _remove(self._root / folder_key(job, folder))
+        remove(self._root / folder_key(job, folder))
         with contextlib.suppress(OSError):  # the job's folder goes with its last file, and stays with any other
             (self._root / job_key(job)).rmdir()
 
     def tidy(self, job: str, keep: Sequence[str], before: int) -> None:
         """See ArtifactStore."""
-        for folder in _entries(self._root / job_key(job)):
+        for folder in entries_of(self._root / job_key(job)):
             if is_stale(folder.name, keep, before):
-                _remove(folder)
+                remove(folder)
 
     def remove_job(self, job: str) -> None:
         """See ArtifactStore."""
-        _remove(self._root / job_key(job))
+        remove(self._root / job_key(job))
 
     def orphans(self, older_than_seconds: float) -> list[str]:
         """See ArtifactStore."""
-        return [job.name for job in _old(self._jobs, older_than_seconds) if JOB_ID.match(job.name)]
+        return [job.name for job in old_in(self._jobs, older_than_seconds) if JOB_ID.match(job.name)]
 
     def sweep(self, older_than_seconds: float) -> None:
         """See ArtifactStore."""
-        sweep_incoming(self._incoming, older_than_seconds)
+        sweep_old(self._incoming, older_than_seconds)
 
     def _move_into_place(self, ready: Path, target: Path) -> None:
         while True:
@@ -153,12 +162,6 @@ class FolderStore:
         return copy
 
 
-def sweep_incoming(folder: Path, older_than_seconds: float) -> None:
-    """Remove what crashed processes left of uploads in this folder."""
-    for left in _old(folder, older_than_seconds):
-        _remove(left)
-
-
 def _check_the_same(target: Path, refs: Sequence[FileRef]) -> None:
     """Publishing twice is harmless if it is the same; anything else there is never touched."""
     for ref in refs:
@@ -166,29 +169,3 @@ def _check_the_same(target: Path, refs: Sequence[FileRef]) -> None:
         as_file = OutputFile(ref.name, ref.media_type, ref.artifact)
         if not there.is_file() or describe(there, ref.folder, as_file) != ref:
             raise FileExistsError(errno.EEXIST, "another publication lies there", ref.folder)
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except FileNotFoundError:
-        return []
-
-
-def _old(folder: Path, seconds: float) -> Iterator[Path]:
-    for entry in _entries(folder):
-        with contextlib.suppress(FileNotFoundError):  # somebody else was faster
-            if time.time() - entry.lstat().st_mtime >= seconds:
-                yield entry
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or a tree; what is gone already is fine, what cannot be removed is an OSError."""
-    if path.is_dir() and not path.is_symlink():
-        for _ in range(3):  # a file that a dying process adds meanwhile makes rmtree stumble
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(path, ignore_errors=True)
-        if path.exists():
-            shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Files on their way into a store: which may go, what they are, and having them on the disk."""
+"""Files on their way into a store: which may go, what they are, having them on the disk, and clearing up."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -89,3 +91,37 @@ def sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def entries_of(folder: Path) -> list[Path]:
+    """What is in a folder, if it is there."""
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def old_in(folder: Path, seconds: float) -> Iterator[Path]:
+    """What in a folder was not touched for so long."""
+    for entry in entries_of(folder):
+        with contextlib.suppress(FileNotFoundError):  # somebody else was faster
+            if time.time() - entry.lstat().st_mtime >= seconds:
+                yield entry
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a tree; what is gone already is fine, what cannot be removed is an OSError."""
+    if path.is_dir() and not path.is_symlink():
+        for _ in range(3):  # a file that a dying process adds meanwhile makes rmtree stumble
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(path, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sweep_old(folder: Path, seconds: float) -> None:
+    """Remove what in a folder was not touched for so long."""
+    for left in old_in(folder, seconds):
+        remove(left)

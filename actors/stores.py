@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from callsheet.actors.folder_store import FolderStore
 from callsheet.actors.store import ArtifactStore
-from callsheet.config.settings import Settings
+from callsheet.config.settings import Settings, SettingsError
 
 
 def open_store(settings: Settings) -> ArtifactStore:
-    """The artifact store of these settings."""
-    return FolderStore(settings.data / "store")
+    """The artifact store of these settings. It connects to nothing yet. Raises SettingsError."""
+    root = settings.data / "store"
+    if settings.store_url is None:
+        return FolderStore(root)
+    try:
+        from callsheet.actors.s3_store import S3Address, S3Store  # noqa: PLC0415  (an extra, and 20 MB)
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"CALLSHEET_STORE_URL needs {error.name}, which is not installed: pip install 'callsheet[s3]'"
+        ) from None
+    address = S3Address(
+        settings.store_url,
+        endpoint=settings.store_endpoint,
+        region=settings.store_region,
+        credentials=settings.store_credentials,
+        path_style=settings.store_path_style,
+    )
+    return S3Store(address, root / "incoming")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from callsheet.config.settings import Settings
 
+MOST_OBJECT_BYTES = 5 << 30  # of one PUT, by the protocol of S3
+
 
 def first_contradiction(settings: Settings) -> str | None:
     """What is wrong with these settings taken together, if anything."""
@@ -62,6 +64,26 @@ def _more_at_work_than_open(s: Settings) -> str | None:
     return f"max_active_jobs={s.max_active_jobs} is above max_open_jobs={s.max_open_jobs}: so many are never accepted"
 
 
+def _bucket_settings_without_a_bucket(s: Settings) -> str | None:
+    given = ("store_endpoint", "store_region", "store_access_key", "store_secret_key", "store_presigned_seconds")
+    idle = next((name for name in given if getattr(s, name)), None)
+    if s.store_url is not None or idle is None:
+        return None
+    return f"{idle} is set, but store_url is not: files would go into the data folder"
+
+
+def _half_a_key(s: Settings) -> str | None:
+    if (s.store_access_key is None) == (s.store_secret_key is None):
+        return None
+    return "store_access_key and store_secret_key belong together: set both, or none"
+
+
+def _uploads_larger_than_an_object(s: Settings) -> str | None:
+    if s.store_url is None or s.max_upload_bytes <= MOST_OBJECT_BYTES:
+        return None
+    return f"max_upload_bytes={s.max_upload_bytes} is above the 5 GiB that an object of store_url may have"
+
+
 def _no_pipeline(s: Settings) -> str | None:
     return None if s.pipelines else "pipelines is empty: there would be nothing to run"
 
@@ -74,6 +96,9 @@ CHECKS = (
     _slow_reply,
     _no_room_for_one,
     _more_at_work_than_open,
+    _bucket_settings_without_a_bucket,
+    _half_a_key,
+    _uploads_larger_than_an_object,
     _no_pipeline,
 )
 

@@ -12,6 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
 from pydantic_settings import NoDecode
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
+# Bucket names as S3 has them, and a prefix of plain parts.
+BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*/?")
 
 
 class SettingsError(Exception):
@@ -27,6 +29,23 @@ def _redis_address(url: str | None) -> str | None:
     if url is not None and urlsplit(url).scheme not in REDIS_SCHEMES:
         raise ValueError(f"must start with one of {', '.join(s + '://' for s in REDIS_SCHEMES)}")
     return url
+
+
+def _bucket(url: str | None) -> str | None:
+    if url is not None and not BUCKET.fullmatch(url):
+        raise ValueError("must be of the form s3://bucket or s3://bucket/prefix, without anything else")
+    return url
+
+
+def _web_address(url: str | None) -> str | None:
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ValueError("must be of the form https://host or https://host:port")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a name or a password: there are settings for the key")
+    return url.rstrip("/")
 
 
 def _absolute(path: Path) -> Path:
@@ -55,6 +74,8 @@ def _host_and_port(address: str) -> str:
 
 Folder = Annotated[Path, AfterValidator(_absolute)]
 RedisUrl = Annotated[str | None, BeforeValidator(_none_if_empty), AfterValidator(_redis_address)]
+BucketUrl = Annotated[str | None, BeforeValidator(_none_if_empty), AfterValidator(_bucket)]
+WebAddress = Annotated[str | None, BeforeValidator(_none_if_empty), AfterValidator(_web_address)]
 Names = Annotated[
     tuple[Annotated[str, AfterValidator(_pipeline_reference)], ...],
     NoDecode,

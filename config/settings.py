@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import ByteSize, Field, ValidationError, model_validator
+from pydantic import ByteSize, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from callsheet.config.checks import first_contradiction, is_loopback
@@ -17,6 +17,7 @@ from callsheet.config.kinds import (
     HOUR,
     MIB,
     Addresses,
+    BucketUrl,
     Count,
     Delays,
     Folder,
@@ -28,6 +29,7 @@ from callsheet.config.kinds import (
     SettingsError,
     Size,
     Slots,
+    WebAddress,
     half_the_cores,
 )
 
@@ -58,6 +60,30 @@ class Settings(BaseSettings):
     )
     models_folder: Folder | None = Field(
         None, description="Folder of recognition models. Unset: `models` in the data folder."
+    )
+
+    # An object store in place of a shared folder
+    store_url: BucketUrl = Field(
+        None, description="`s3://bucket/prefix` that uploads and artifacts go to. Unset: `store` in the data folder."
+    )
+    store_endpoint: WebAddress = Field(
+        None, description="Address of the object store, like `https://minio.example:9000`. Unset: AWS."
+    )
+    store_region: str | None = Field(None, min_length=1, description="Region of the bucket. Unset: as AWS tools do.")
+    store_access_key: SecretStr | None = Field(
+        None,
+        description="Key of the object store. Unset: as AWS tools do, in the environment or by the machine's role.",
+    )
+    store_secret_key: SecretStr | None = Field(None, description="The secret of that key.")
+    store_path_style: bool = Field(
+        True, description="Whether the bucket is in the path of addresses; false: in their host name."
+    )
+    store_presigned_seconds: float = Field(
+        0,
+        ge=0,
+        le=3600,
+        description="For how long clients get an address at the object store itself (307) in place of an artifact; "
+        "0: artifacts come from the API.",
     )
 
     # The API
@@ -181,6 +207,13 @@ class Settings(BaseSettings):
     def models(self) -> Path:
         """The folder the recognition models lie in."""
         return self.models_folder or self.data / "models"
+
+    @property
+    def store_credentials(self) -> tuple[str, str] | None:
+        """The object store's key and its secret, if they are set here."""
+        if self.store_access_key is None or self.store_secret_key is None:
+            return None
+        return self.store_access_key.get_secret_value(), self.store_secret_key.get_secret_value()
 
     @property
     def journal(self) -> str:

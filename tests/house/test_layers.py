@@ -31,12 +31,14 @@ BELONGS_TO = {
     "dramatiq": {"actors"},
     "redis": {"actors"},
     "hiredis": {"actors"},
+    "obstore": {"actors"},
     "pydantic": {"config"},
     "pydantic_settings": {"config"},
     "faster_whisper": {"media"},
     "av": {"media"},
 }
 READS_THE_ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.putenv"}
+EXTRAS = ("s3",)  # imported only where the settings ask for it
 PURE = {"jobs"}
 WRITES_A_PAGE = "docs.py"  # a command of its own, for `make docs`
 NOT_PURE = {"os", "time", "random", "socket", "threading", "subprocess", "asyncio", "pathlib", "io", "uuid", "secrets"}
@@ -142,7 +144,8 @@ def test_the_standard_librarys_http_is_found_in_the_root() -> None:
 
 def test_every_library_a_room_imports_is_a_declared_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {_normal(re.split(r"[^\w.-]", wanted)[0]) for wanted in project["dependencies"]} | {"callsheet"}
+    wanted = [*project["dependencies"], *(name for extra in EXTRAS for name in project["optional-dependencies"][extra])]
+    declared = {_normal(re.split(r"[^\w.-]", name)[0]) for name in wanted} | {"callsheet"}
     owners = packages_distributions()
     files = [path for folder in (*ROOMS, "callsheet") for path in python_files(folder)]
     tops = {use.top for path in files for use in uses(path.read_text("utf-8"))} - set(sys.stdlib_module_names)
