@@ -18,6 +18,7 @@ import structlog
 
 from callsheet.actors import performer as performing
 from callsheet.actors.committer import Committer, JournalDownError, connect
+from callsheet.actors.errors import StoreAway
 from callsheet.actors.failpoints import configure, failpoint
 from callsheet.actors.journal import Journal
 from callsheet.actors.keys import partition_of
@@ -182,7 +183,7 @@ class Host:
                 if self._is_nobodys(job):
                     log.info("files without a job removed", job=job)
                     self._store.remove_job(job)
-        except OSError as error:  # trouble with the store is none with the journal
+        except (OSError, StoreAway) as error:  # trouble with the store is none with the journal
             log.warning("files not swept", why=str(error))
 
     def _is_nobodys(self, job: str) -> bool:

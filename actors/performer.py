@@ -14,7 +14,7 @@ from dramatiq.errors import BrokerError
 
 from callsheet.actors import broker as work
 from callsheet.actors.committer import JournalDownError, connect
-from callsheet.actors.errors import MailboxFull
+from callsheet.actors.errors import Unavailable
 from callsheet.actors.failpoints import failpoint
 from callsheet.actors.journal import OutboxItem
 from callsheet.actors.keys import INTERRUPTS
@@ -25,7 +25,7 @@ from callsheet.jobs.messages import FilesRemoved, Undecodable
 
 log = structlog.get_logger("host")
 RETRY_SECONDS = 1.0
-TROUBLE = (BrokerError, redis.RedisError, OSError, MailboxFull)
+TROUBLE = (BrokerError, redis.RedisError, OSError, Unavailable)
 
 
 class Performer:

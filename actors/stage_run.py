@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from callsheet.actors.blocking import BlockingJobs
 from callsheet.actors.child import Child, ChildDiedError, Children
 from callsheet.actors.child_wire import Advanced, Done, Raised, Ready, Request, Said, Showed
-from callsheet.actors.errors import CallsheetError, CorruptRecord, StorageFull
+from callsheet.actors.errors import CallsheetError, CorruptRecord, StorageFull, StoreAway
 from callsheet.actors.failpoints import failpoint
 from callsheet.actors.stage_reports import Ending, Reporter, deliver
 from callsheet.actors.store import ArtifactStore, BadFileError, Place, input_file, stage_folder
@@ -147,6 +147,9 @@ class StageRun:
                 return self._run_in(folder, job)
         except BadFileError as error:
             return self._failed("bad_stage_output", f"The stage is wrong: {error}.")
+        except StoreAway as error:
+            self._log.error("the artifact store could not be used", why=str(error))
+            return self._failed(error.code, str(type(error)()), retryable=True)
         except CallsheetError as error:  # StorageFull, CorruptRecord
             return self._failed(error.code, str(error), retryable=isinstance(error, StorageFull))
         except Exception:  # noqa: BLE001  (a claimed stage is reported, whatever happens here)

@@ -17,7 +17,7 @@ from callsheet.actors.stores import open_store
 from callsheet.actors.tenant_feed import TenantFeed
 from callsheet.actors.uploads import UploadStore
 from callsheet.config.settings import Settings
-from callsheet.http.artifacts import ArtifactFile, ArtifactList
+from callsheet.http.artifacts import ArtifactFile, ArtifactList, ArtifactZip
 from callsheet.http.body import App, guarded
 from callsheet.http.documents import documents
 from callsheet.http.events import JobEvents
@@ -67,7 +67,8 @@ def create_app(settings: Settings) -> App:
         ("/v1/jobs/{job_id}/webhooks", WebhookList(jobs)),
         ("/v1/jobs/{job_id}/webhooks/redeliver", RedeliverWebhook(jobs)),
         ("/v1/jobs/{job_id}/artifacts", ArtifactList(jobs)),
-        ("/v1/jobs/{job_id}/artifacts/{name}", ArtifactFile(jobs, store)),
+        ("/v1/jobs/{job_id}/artifacts.zip", ArtifactZip(jobs, store)),
+        ("/v1/jobs/{job_id}/artifacts/{name}", ArtifactFile(jobs, store, settings.store_presigned_seconds)),
     ):
         _add(app, path, resource)
     app.add_error_handler((Exception, falcon.HTTPError), answer_problem)

@@ -74,6 +74,8 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "unavailable": (503, "The service cannot do this right now"),
     "mailbox_full": (503, "Too much is waiting already"),
     "corrupt_record": (503, "What is stored of this job cannot be read"),
+    "store_unavailable": (503, "The files cannot be reached right now"),
+    "store_misconfigured": (503, "The files cannot be reached: the store is not set up"),
     "not_ready": (503, "The service is not ready"),
 }
 
