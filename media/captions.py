@@ -42,11 +42,11 @@ class Style(msgspec.Struct, frozen=True):
 
 
 STYLES: dict[Name, Style] = {
-    "highlight": Style(words=4, line=18, size=0.042, bottom=0.24),
-    "karaoke": Style(words=6, line=22, size=0.038, bottom=0.20, mark="fill", marked="3DE0FF"),
+    "highlight": Style(words=4, line=18, size=0.048, bottom=0.24),
+    "karaoke": Style(words=6, line=22, size=0.043, bottom=0.20, mark="fill", marked="3DE0FF"),
     "pop": Style(words=1, line=14, size=0.062, bottom=0.28, upper=True, mark="none"),
-    "boxed": Style(words=5, line=22, size=0.036, bottom=0.20, box=True, outline=0.008),
-    "classic": Style(words=12, line=34, size=0.030, bottom=0.10, mark="none", outline=0.003),
+    "boxed": Style(words=5, line=22, size=0.041, bottom=0.20, box=True, outline=0.008),
+    "classic": Style(words=12, line=34, size=0.034, bottom=0.10, mark="none", outline=0.003),
 }
 
 
@@ -57,14 +57,10 @@ class Group(msgspec.Struct, frozen=True):
     end: float
 
 
-def overlay(
-    words: Sequence[Word], style: Name | None, hook: str, size: tuple[int, int], seconds: float, language: str = ""
-) -> str:
+def overlay(words: Sequence[Word], style: Name | None, hook: str, size: tuple[int, int], seconds: float) -> str:
     """The ASS file: captions of these words (times of the clip), if a style is given, and the hook, if there is one."""
     file = pysubs2.SSAFile()
     file.info |= {"PlayResX": str(size[0]), "PlayResY": str(size[1]), "WrapStyle": "0", "ScaledBorderAndShadow": "yes"}
-    if language:
-        file.info["Language"] = language
     del file.styles["Default"]
     if style is not None:
         file.styles["Caption"] = _style(STYLES[style], size)

@@ -128,4 +128,5 @@ def _levels(sound: Samples) -> Samples:
     """The level of each 50 ms, in dB of full scale."""
     width = int(LEVEL_SECONDS * RATE)
     whole = sound[: len(sound) // width * width].reshape(-1, width)
-    return (20 * np.log10(np.sqrt(np.mean(np.square(whole), axis=1)) + 1e-5)).astype(np.float32)
+    levels: Samples = 20 * np.log10(np.sqrt(np.mean(np.square(whole), axis=1)) + np.float32(1e-5))
+    return levels

@@ -6,7 +6,6 @@ import functools
 from pathlib import Path
 from typing import Any
 
-import cv2
 import msgspec
 
 from callsheet.media.pictures import Bgr
@@ -47,4 +46,7 @@ def _face(row: Any, width: int, height: int) -> Face:
 
 @functools.lru_cache(maxsize=2)
 def _detector(width: int, height: int) -> Any:
+    import cv2  # noqa: PLC0415  (only the processes that look at pictures need it)
+
+    cv2.setLogLevel(2)  # errors only: it warns of a preference that nobody has stated
     return cv2.FaceDetectorYN.create(str(MODEL), "", (width, height), CONFIDENCE)

@@ -20,7 +20,6 @@ PEAK = -1.5  # dBTP
 RANGE = 11.0  # LU
 SILENT = -60.0  # LUFS; below it there is nothing to bring up but noise
 RATE = 48_000
-_SETTINGS = f"loudnorm=I={TARGET}:TP={PEAK}:LRA={RANGE}"
 _JSON = re.compile(r"\{[^{}]*\"input_i\"[^{}]*\}")
 _SUMMARY = re.compile(r"Summary:.*?I:\s+(-?[\d.]+|-inf) LUFS", re.DOTALL)
 
@@ -40,24 +39,29 @@ class Measured(msgspec.Struct, frozen=True):
         return not float(self.input_i) > SILENT  # also for "-inf"
 
 
-def measure(inputs: Sequence[ffmpeg.Input], sound: str) -> Measured:
+def measure(inputs: Sequence[ffmpeg.Input], sound: str, target: float = TARGET) -> Measured:
     """Measure the sound that a filter graph with the output `[sound]` makes. MediaError: conversion_failed."""
-    options = ["-filter_complex", f"{sound};[sound]{_SETTINGS}:print_format=json[measured]", "-map", "[measured]"]
+    options = [
+        "-filter_complex",
+        f"{sound};[sound]{_settings(target)}:print_format=json[measured]",
+        "-map",
+        "[measured]",
+    ]
     said = ffmpeg.run(inputs, options, None, log="info")
     if (found := _JSON.search(said)) is None:
         raise MediaError("conversion_failed", "The loudness of the sound could not be measured.")
     return msgspec.json.decode(found[0], type=Measured)
 
 
-def normalise(measured: Measured) -> str:
-    """The filter of the second pass; nothing is done to silence."""
+def normalise(measured: Measured, target: float = TARGET) -> str:
+    """The filter of the second pass, to `target` LUFS; nothing is done to silence."""
     if measured.silent:
         return "anull"
     told = (
         f"measured_I={measured.input_i}:measured_TP={measured.input_tp}:measured_LRA={measured.input_lra}:"
         f"measured_thresh={measured.input_thresh}:offset={measured.target_offset}:linear=true"
     )
-    return f"{_SETTINGS}:{told},aresample={RATE}"
+    return f"{_settings(target)}:{told},aresample={RATE}"
 
 
 def integrated(path: Path) -> float | None:
@@ -68,3 +72,7 @@ def integrated(path: Path) -> float | None:
         raise MediaError("conversion_failed", "The loudness of the clip could not be measured.")
     level = float(found[1])
     return level if level > SILENT else None
+
+
+def _settings(target: float) -> str:
+    return f"loudnorm=I={target}:TP={PEAK}:LRA={RANGE}"

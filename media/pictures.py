@@ -53,7 +53,7 @@ class Seen(msgspec.Struct, frozen=True):
 def look(path: Path, index: int) -> Picture:
     """What the picture of stream `index` is like. MediaError: media_unreadable if no frame of it decodes."""
     with open_media(path) as container:
-        stream = container.streams[index]
+        stream: Any = container.streams[index]
         frame = next(_decoded(container, index), None)
         if frame is None:
             raise MediaError("media_unreadable", "None of the picture could be decoded.")
@@ -74,9 +74,9 @@ def small(picture: Picture, longest: int) -> tuple[int, int]:
 def pictures(path: Path, picture: Picture, start: float = 0.0, end: float = float("inf")) -> Iterator[Seen]:
     """The frames with `start <= time < end`, in order. Packets that do not decode are passed over."""
     with open_media(path) as container:
-        stream = container.streams[picture.index]
+        stream: Any = container.streams[picture.index]
         stream.thread_type = "AUTO"
-        offset = (container.start_time or 0) / av.time_base
+        offset = (container.start_time or 0) / av.time_base  # type: ignore[redundant-expr]  # it is None at times
         if start > SEEK_BACK:
             with contextlib.suppress(av.error.FFmpegError):  # what cannot be sought is read from its beginning
                 container.seek(round((start - SEEK_BACK + offset) * av.time_base))

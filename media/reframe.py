@@ -62,7 +62,7 @@ class Framing(msgspec.Struct, frozen=True):
 def shape_for(picture: Picture, wanted: str) -> Shape:
     """`auto` is upright, but for a square picture."""
     if wanted in SIZES:
-        return wanted  # type: ignore[return-value]  # the keys of SIZES are the shapes
+        return wanted
     return "square" if abs(picture.width / picture.height - 1) < SAME_SHAPE else "vertical"
 
 

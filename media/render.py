@@ -32,7 +32,8 @@ ENCODING = (
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """All that a clip is made of: the file, its streams, the pieces, the window, the overlay (an ASS file) if any."""
+    """All that a clip is made of: the file, its streams, the pieces, the window, the overlay (an ASS file) if any, and
+    the loudness (LUFS) it is brought to, if any."""
 
     source: Path
     picture: Picture
@@ -40,6 +41,7 @@ class Plan(msgspec.Struct, frozen=True):
     cut: Cut
     framing: Framing
     overlay: Path | None = None
+    loudness: float | None = loudness.TARGET
 
 
 class Rendered(msgspec.Struct, frozen=True):
@@ -58,7 +60,7 @@ def render(plan: Plan, folder: Path, name: str, progress: ffmpeg.Progress = lamb
     MediaError: conversion_failed.
     """
     sound = sound_graph(plan)
-    gain = loudness.normalise(loudness.measure(_inputs(plan, picture=False), sound))
+    gain = _gain(plan, sound)
     with tempfile.TemporaryDirectory(prefix=".render-", dir=folder) as temporary:
         both = Path(temporary) / "both.mp4"
         commands = Path(temporary) / "window.cmd"
@@ -88,6 +90,14 @@ def render(plan: Plan, folder: Path, name: str, progress: ffmpeg.Progress = lamb
             shown = folder / f"{name}.mp4"
             _single(both, 1, shown)
     return Rendered(clean, shown, loudness.integrated(clean), said)
+
+
+def _gain(plan: Plan, sound: str) -> str:
+    """The filter that brings the sound to the wanted loudness."""
+    if plan.loudness is None:
+        return "anull"
+    measured = loudness.measure(_inputs(plan, picture=False), sound, plan.loudness)
+    return loudness.normalise(measured, plan.loudness)
 
 
 def thumbnail(clip: Path, at: float, target: Path) -> None:

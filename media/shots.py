@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from scenedetect import ContentDetector, FrameTimecode
 
 from callsheet.media.pictures import Bgr, Picture, Seen, pictures, small
 
@@ -29,6 +28,12 @@ class CutFinder:
     """Takes frames one by one (small, BGR) and gives back the times at which shots begin."""
 
     def __init__(self, fps: float) -> None:
+        from scenedetect import (  # type: ignore[import-untyped]  # noqa: PLC0415  (few processes need it)
+            ContentDetector,
+            FrameTimecode,
+        )
+
+        self._timecode = FrameTimecode
         self._fps = fps
         self._detector = ContentDetector(min_scene_len=max(1, round(SHORTEST_SHOT * fps)))
         self._times: list[float] = []
@@ -36,7 +41,7 @@ class CutFinder:
     def push(self, time: float, picture: Bgr) -> list[float]:
         """The cuts that are certain with this frame."""
         self._times.append(time)
-        found = self._detector.process_frame(FrameTimecode(len(self._times) - 1, self._fps), picture)
+        found = self._detector.process_frame(self._timecode(len(self._times) - 1, self._fps), picture)
         return [self._times[min(cut.frame_num, len(self._times) - 1)] for cut in found]
 
 

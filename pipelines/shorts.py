@@ -1,0 +1,130 @@
+"""The pipeline `shorts`: a long video to short clips, with captions, framed for phones.
+
+probe ─┬▶ audio ─▶ speech ─▶ transcribe ─┬▶ highlights ─▶ clip:0 clip:1 … ─▶ collect
+       └▶ shots ─────────────────────────┘
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from callsheet.jobs.graph import RetryPolicy
+from callsheet.media import highlights as scoring
+from callsheet.media import shots as shot_finder
+from callsheet.media.blurb import written
+from callsheet.media.errors import MediaError
+from callsheet.media.material import Material, Wish, levels
+from callsheet.media.pictures import look
+from callsheet.media.shots import Shots
+from callsheet.pipelines import transcribe as transcription
+from callsheet.pipelines.declare import OutputFile, Pipeline, StageContext, StageOutput, stage
+from callsheet.pipelines.shorts_clip import facts_of, make_clip, transcript_of, warning
+from callsheet.pipelines.shorts_params import ShortsParams
+from callsheet.pipelines.shorts_speech import Spoken
+
+choose: scoring.Chooser = scoring.choose  # what picks among the candidates; it may be another
+
+
+def probe(context: StageContext) -> StageOutput:
+    """Check the file and what was asked for, before any work is done."""
+    found = transcription.probe(Spoken(context))
+    facts = facts_of(found.data)
+    if facts.video is None:
+        raise MediaError("no_video_stream", "The file holds no moving picture.")
+    if facts.duration < context.params.clip_min_seconds:
+        raise MediaError("media_too_short", "The file is shorter than the shortest clip that was asked for.")
+    picture = look(context.input.path, facts.video.index)
+    return msgspec.structs.replace(found, data=found.data | {"picture": msgspec.to_builtins(picture)})
+
+
+def audio(context: StageContext) -> StageOutput:
+    """16 kHz mono sound, which recognition works on."""
+    return transcription.audio(Spoken(context))
+
+
+def speech(context: StageContext) -> StageOutput:
+    """Where somebody speaks."""
+    return transcription.speech(Spoken(context))
+
+
+def transcribe(context: StageContext) -> StageOutput:
+    """The words, with times."""
+    return transcription.transcribe(Spoken(context))
+
+
+def shots(context: StageContext) -> StageOutput:
+    """Where the picture cuts, and how much moves."""
+    data = context.data("probe")
+    picture = look(context.input.path, data["picture"]["index"])
+    found = shot_finder.scan(context.input.path, picture, facts_of(data).duration, context.progress)
+    (context.folder / "shots.json").write_bytes(msgspec.json.encode(found))
+    context.log(f"{len(found.cuts) + 1} shots")
+    return StageOutput(files=(OutputFile("shots.json", "application/json"),))
+
+
+def highlights(context: StageContext) -> StageOutput:
+    """Choose the clips, and write what stands beside them."""
+    params, transcript = context.params, transcript_of(context)
+    material = Material(
+        facts_of(context.data("probe")).duration,
+        transcript.words,
+        levels(context.file("audio", "speech.wav")),
+        msgspec.json.decode(context.file("shots", "shots.json").read_bytes(), type=Shots),
+    )
+    wish = Wish(params.target_clips, params.clip_min_seconds, params.clip_max_seconds)
+    found = scoring.candidates(material, wish)
+    context.progress(0.7, f"{len(found)} candidates")
+    chosen = scoring.settle(choose(found, wish), material, wish)
+    inside = [[w for w in transcript.words if c.start <= w.start and w.end <= c.end] for c in chosen]
+    clips = [written(choice, words, n) for n, (choice, words) in enumerate(zip(chosen, inside, strict=True))]
+    short = f"The material gives {len(clips)} clips of that length, not {wish.count}."
+    warnings = [warning("fewer_clips", short)] if len(clips) < wish.count else []
+    return StageOutput(
+        data={"clips": len(clips)},
+        items=tuple({"number": n, "choice": msgspec.to_builtins(clip)} for n, clip in enumerate(clips)),
+        result={"warnings": warnings + context.data("speech")["warnings"]},
+    )
+
+
+def clip(context: StageContext) -> StageOutput:
+    """One clip: watch it, frame it, caption it, render it."""
+    return make_clip(context)
+
+
+def collect(context: StageContext) -> StageOutput:
+    """What was made, and what was not, by the word of those that made it."""
+    made = [context.data(name)["clip"] for name in context.instances("clip") if ":" in name]
+    numbers = {one["number"] for one in made}
+    missing = [n for n in range(context.data("highlights")["clips"]) if n not in numbers]
+    (context.folder / "shorts.json").write_bytes(msgspec.json.encode({"clips": made, "failed_clips": missing}))
+    warnings = [warning("clip_failed", f"Clip {n} could not be made; its stage says why.") for n in missing]
+    return StageOutput(
+        files=(OutputFile("shorts.json", "application/json", artifact=True),),
+        result={"clips": made, "failed_clips": missing, "warnings": warnings},
+    )
+
+
+_TWICE = RetryPolicy(tries=2)  # what can pass on a second try is a crash or a full disk; media errors are final
+
+pipeline = Pipeline(
+    name="shorts",
+    params=ShortsParams,
+    description="A long video to short clips: highlights chosen, framed for phones, captioned, levelled.",
+    stages=(
+        stage(probe, deadline=300, retry=_TWICE, weight=1),
+        stage(audio, needs=("probe",), retry=_TWICE, weight=2),
+        stage(speech, needs=("audio",), retry=_TWICE, weight=3),
+        stage(transcribe, needs=("probe", "audio", "speech"), deadline=8 * 3600, retry=_TWICE, weight=40),
+        stage(shots, needs=("probe",), deadline=8 * 3600, retry=_TWICE, weight=14),
+        stage(highlights, needs=("probe", "audio", "speech", "transcribe", "shots"), retry=_TWICE, weight=1),
+        stage(
+            clip,
+            needs=("probe", "audio", "transcribe", "highlights"),
+            each="highlights",
+            may_fail=True,
+            retry=_TWICE,
+            weight=38,
+        ),
+        stage(collect, needs=("highlights", "clip"), deadline=300, retry=_TWICE, weight=1),
+    ),
+)
