@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.http.service import Api, Role, Stages
+from tests.receiver import Receiver
 from tests.servers import RedisServer
 
 
@@ -18,7 +19,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def addresses(redis_binary: Path, folder: Path) -> Iterator[dict[str, str]]:
+def receiver() -> Iterator[Receiver]:
+    """Where the webhooks of the live service may go."""
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def addresses(redis_binary: Path, folder: Path, receiver: Receiver) -> Iterator[dict[str, str]]:
     """The settings that the roles of the live service share."""
     with RedisServer(folder / "journal") as journal, RedisServer(folder / "broker", "broker") as broker:
         yield {
@@ -27,6 +35,8 @@ def addresses(redis_binary: Path, folder: Path) -> Iterator[dict[str, str]]:
             "data": str(folder / "data"),
             "pipelines": "tests.http.sample:pipeline",
             "worker_lost_after_seconds": "600",
+            "allowed_addresses": receiver.place,
+            "webhook_retry_seconds": "0.2,3600",
             "allowed_hosts": "x",  # what requests over raw sockets call it
         }
 

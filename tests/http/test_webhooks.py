@@ -1,0 +1,173 @@
+"""Webhooks from a client's side: asking for them, seeing how they fare, having one sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from websockets.sync.client import connect
+
+from callsheet.actors import webhook_secrets
+from callsheet.actors.keys import new_job_id
+from callsheet.jobs.job import InputRef
+from callsheet.jobs.messages import Submit
+from tests.http.sample import pipeline
+from tests.http.service import Api, Stages, eventually
+from tests.http.test_events import SSE, history, watch
+from tests.http.test_socket import to_the_end
+from tests.receiver import Behaviour, Receiver, Request, answers
+
+Behave = Callable[[Behaviour], None]
+EXPOSED = {"id", "seq", "event", "status", "tries", "next_try_at", "code", "status_code", "settled_at"}
+
+
+@pytest.fixture
+def behave(receiver: Receiver) -> Iterator[Behave]:
+    """Have the receiver behave like this; the next test finds it well again."""
+
+    def set_(behaviour: Behaviour) -> None:
+        receiver.behave = behaviour
+
+    yield set_
+    receiver.behave = answers(204)
+
+
+def submitted(stages: Stages, url: str) -> str:
+    job = new_job_id()
+    upload = InputRef("a.wav", 5, "ab" * 32, "audio/wav")
+    message = Submit(job, "default", "sample", {"level": 3}, pipeline.specs, upload, "f", callback_url=url)
+    assert stages.jobs.ask(job, message).ok
+    return job
+
+
+def ended(stages: Stages, url: str) -> str:
+    """A job that has just completed and is to tell this address."""
+    job = submitted(stages, url)
+    stages.complete(job)
+    return job
+
+
+def webhooks(client: httpx.Client, job: str) -> list[dict[str, Any]]:
+    return client.get(f"/v1/jobs/{job}/webhooks").json()["webhooks"]  # type: ignore[no-any-return]
+
+
+def once(client: httpx.Client, job: str, status: str) -> dict[str, Any]:
+    """The job's only webhook, when it has come to that."""
+    found = eventually(lambda: [w for w in webhooks(client, job) if w["status"] == status])
+    (webhook,) = found
+    return webhook
+
+
+def received(receiver: Receiver, job: str) -> list[Request]:
+    return [request for request in receiver.got if request.id.startswith(job)]
+
+
+def test_a_client_sees_how_its_webhook_fares_and_has_it_sent_again(
+    client: httpx.Client, stages: Stages, receiver: Receiver
+) -> None:
+    job = ended(stages, receiver.url)
+    webhook = once(client, job, "delivered")
+    assert set(webhook) == EXPOSED
+    assert (webhook["tries"], webhook["status_code"], webhook["code"]) == (1, 204, None)
+    answer = client.post(f"/v1/jobs/{job}/webhooks/redeliver", json={"seq": webhook["seq"]})
+    assert (answer.status_code, set(answer.json()["webhooks"][0])) == (202, EXPOSED)
+    eventually(lambda: once(client, job, "delivered")["tries"] == 2)
+    first, second = received(receiver, job)
+    assert (first.id, first.body) == (second.id, second.body) == (webhook["id"], first.body)
+    assert client.get(f"/v1/jobs/{job}").json()["status"] == "completed"
+
+
+def test_a_redelivery_without_a_body_is_of_the_latest_and_hurries_one_that_waits(
+    client: httpx.Client, stages: Stages, receiver: Receiver, behave: Behave
+) -> None:
+    behave(answers(500))
+    job = ended(stages, receiver.url)
+    eventually(lambda: webhooks(client, job)[0]["tries"] == 2)
+    waiting = once(client, job, "pending")
+    assert (waiting["code"], waiting["status_code"]) == ("refused", 500)
+    assert waiting["next_try_at"] > client.get(f"/v1/jobs/{job}").json()["updated_at"], "in an hour"
+    behave(answers(200))
+    assert client.post(f"/v1/jobs/{job}/webhooks/redeliver").status_code == 202
+    assert once(client, job, "delivered")["tries"] == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "code"),
+    [
+        ({}, {}, "nothing_to_deliver"),
+        ({"seq": 1}, {}, "nothing_to_deliver"),
+        ({"seq": 0}, {}, "invalid_field"),
+        ({"seq": "1"}, {}, "invalid_field"),
+        ({"id": 1}, {}, "invalid_field"),
+        ({}, {"If-Match": '"1"'}, "precondition_failed"),
+    ],
+)
+def test_what_cannot_be_sent_again_is_refused(
+    client: httpx.Client, job: str, body: dict[str, Any], headers: dict[str, str], code: str
+) -> None:
+    answer = client.post(f"/v1/jobs/{job}/webhooks/redeliver", json=body, headers=headers)
+    assert answer.json()["code"] == code
+
+
+def test_a_watcher_that_comes_back_gets_what_became_of_the_webhook_and_then_the_end(
+    client: httpx.Client, stages: Stages, receiver: Receiver, behave: Behave
+) -> None:
+    behave(answers(410))
+    job = ended(stages, receiver.url)
+    once(client, job, "given_up")
+    events = history(client, job)
+    (end,) = [event["seq"] for event in events if event["type"] == "JobCompleted"]
+    assert [e["type"] for e in events if e["seq"] > end] == ["WebhookFailed", "WebhookGivenUp"]
+    assert [int(e.id) for e in watch(client, job, Last_Event_ID=str(end))] == [end + 1, end + 2]
+    assert [int(e.id) for e in watch(client, job)] == list(range(1, end + 3))
+    again = client.get(f"/v1/jobs/{job}/events?after={end + 2}", headers=SSE)
+    assert (again.status_code, again.content) == (204, b"")
+
+
+def test_a_socket_too_is_closed_behind_the_webhooks_events(
+    api: Api, client: httpx.Client, stages: Stages, receiver: Receiver
+) -> None:
+    job = ended(stages, receiver.url)
+    once(client, job, "delivered")
+    with connect(f"ws://127.0.0.1:{api.port}/v1/jobs/{job}/ws") as link:
+        frames, code = to_the_end(link)
+    assert code == 1000
+    assert [frame["type"] for frame in frames][-2:] == ["JobCompleted", "WebhookDelivered"]
+
+
+def test_a_webhooks_event_during_the_next_attempt_ends_no_feed(
+    client: httpx.Client, stages: Stages, receiver: Receiver, behave: Behave
+) -> None:
+    behave(answers(500))
+    job = ended(stages, receiver.url)
+    eventually(lambda: webhooks(client, job)[0]["tries"] == 2)
+    client.post(f"/v1/jobs/{job}/retry", json={"from_stage": "two"})
+    behave(answers(200))
+    after = client.get(f"/v1/jobs/{job}").json()["seq"]
+    live = watch(client, job, after=after)
+    client.post(f"/v1/jobs/{job}/webhooks/redeliver")
+    assert [next(live).event, next(live).event] == ["WebhookRequested", "WebhookDelivered"]
+    stages.succeed(job, "two", stages.start(job, "two"))
+    assert [event.event for event in live][:3] == ["StageStarted", "StageSucceeded", "JobCompleted"]
+    eventually(lambda: [w["status"] for w in webhooks(client, job)] == ["delivered"] * 2)
+
+
+def test_a_forgotten_jobs_webhooks_are_gone_with_it(client: httpx.Client, stages: Stages, receiver: Receiver) -> None:
+    job = ended(stages, receiver.url)
+    once(client, job, "delivered")
+    assert client.delete(f"/v1/jobs/{job}").status_code in (202, 204)
+    eventually(lambda: client.get(f"/v1/jobs/{job}/webhooks").status_code == 410)
+    assert client.post(f"/v1/jobs/{job}/webhooks/redeliver").status_code == 410
+
+
+def test_the_tenants_secret_is_what_signs(
+    addresses: dict[str, str], client: httpx.Client, stages: Stages, receiver: Receiver
+) -> None:
+    job = ended(stages, receiver.url)
+    once(client, job, "delivered")
+    with redis.Redis.from_url(addresses["redis_url"]) as journal:
+        (secret,) = webhook_secrets.of_tenant(journal, "default")
+    assert received(receiver, job)[0].verified(secret)["data"]["id"] == job
