@@ -1,4 +1,7 @@
-"""What an upload may be at most. One value per process: an entry point sets it once, everybody else reads it."""
+"""What an upload may be at most, and what work on it may use.
+
+One value per process: an entry point sets it once, everybody else reads it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     `bytes`: size of the file. `min_seconds`, `max_seconds`: its length. `streams`: tracks of any kind.
     `pixels`: width x height of a frame; the default holds 8K UHD (7680 x 4320) and refuses what is far beyond it.
+    `threads`: cores that one stage may keep busy.
     """
 
     bytes: int = 500 * 1024 * 1024
@@ -17,6 +21,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_seconds: float = 4 * 3600.0
     streams: int = 32
     pixels: int = 36_000_000
+    threads: int = 1
 
 
 _current = Limits()

@@ -1,50 +1,47 @@
-"""Speech to words with faster-whisper, a window at a time, on the stretches of speech only.
+"""Speech to words with faster-whisper, on the stretches of speech only: a window at a time, several at once.
 
-A stretch is taken with half a second of what surrounds it: cut to its very edges, one in three test cuts lost or bent
-the word next to the cut. A window is up to five minutes of whole stretches; the pauses in between are left out. So
-memory does not grow with the length of the recording, and a seam lies in a pause. A single stretch longer than that is
-cut at the quietest tenth of a second in the last fifth of the window, so that no word is cut. Times are mapped back to
-the source stretch by stretch.
+A decoder of one sentence keeps one core busy, whatever it is given; so each core hears a window of its own. The words
+come out in their order all the same: who is ahead waits.
 """
 
 from __future__ import annotations
 
-import bisect
 import functools
-import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from callsheet.media.audio import RATE, Samples, read_wav, wav_seconds
+from callsheet.media.audio import RATE, read_wav, wav_seconds
 from callsheet.media.errors import MediaError
 from callsheet.media.speech import Region
 from callsheet.media.transcript import Utterance, UtteranceBuilder, make_word
+from callsheet.media.windows import Piece, length, to_source, trim, widen, window_seconds, windows
 
 WINDOW_SECONDS = 300.0
 MARGIN_SECONDS = 0.5
-LEAST_SHARED = 0.08  # seconds
-SEARCH_SHARE = 0.2  # a forced cut is looked for in this last share of the window
-QUIET_SECONDS = 0.1
+MAX_WORKERS = 4
 WITHOUT_SPACES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})  # as faster-whisper's tokenizer has it
-SEED = 1  # the fallback at a higher temperature draws at random: the same file gives the same words
+SEED = 1  # the fallback at a higher temperature draws at random, but begins alike each time
 
 
 class Options(msgspec.Struct, frozen=True):
     """`language`: ISO 639-1, or None to detect it from the first 30 s of speech. `hint`: words to expect.
 
-    `cpu_threads`: 0 for as many as the library thinks right. `window_seconds`: how much speech is held at once.
-    `margin_seconds`: how much of the pause around a stretch is heard with it.
+    `threads`: cores to use. `window_seconds`: the most speech that each of them holds at once. `margin_seconds`: how
+    much of the pause around a stretch is heard with it.
     """
 
     language: str | None = None
     beam_size: int = 1
     hint: str | None = None
     compute_type: str = "int8"
-    cpu_threads: int = 0
+    threads: int = 1
     window_seconds: float = WINDOW_SECONDS
     margin_seconds: float = MARGIN_SECONDS
 
@@ -64,13 +61,6 @@ class Heard(msgspec.Struct):
     start: float
     end: float
     probability: float
-
-
-class Piece(msgspec.Struct, frozen=True):
-    """Samples start..end of the source."""
-
-    start: int
-    end: int
 
 
 class _Listener(msgspec.Struct):
@@ -120,23 +110,101 @@ def recognise(
     listener = _Listener(regions, on_utterance, options.language, 1.0 if options.language else 0.0)
     wide = widen(regions, wav_seconds(wav), options.margin_seconds)
     total = sum(region.end - region.start for region in wide)
+    workers = max(1, min(options.threads, MAX_WORKERS))
+    pieces = windows(wav, wide, window_seconds(total, options.window_seconds, workers))
     done = 0.0
-    for window in windows(wav, wide, options.window_seconds):
-        for heard_until in _recognise_window(wav, window, model, options, listener):
-            on_progress(min(1.0, (done + heard_until) / total))
-        done += _length(window) / RATE
-        on_progress(min(1.0, done / total))
+    with ThreadPoolExecutor(workers, "hearing") as pool:
+        for hearing, ahead in _in_order(pool, pieces, workers, lambda w: _Hearing(wav, w, model, options, listener)):
+            for words, until in hearing.segments():
+                for word in words:
+                    listener.hear(word, hearing.window)
+                on_progress(min(1.0, (done + until + sum(other.until for other in ahead)) / total))
+            done += hearing.until
     listener.close()
     return Recognition(tuple(listener.utterances), listener.language, listener.probability)
 
 
+class _Hearing:
+    """One window, heard by a thread of its own. `until`: how many seconds of it are done."""
+
+    def __init__(self, wav: Path, window: Sequence[Piece], model: Path, options: Options, listener: _Listener) -> None:
+        self.window = window
+        self.until = 0.0
+        self._segments: SimpleQueue[tuple[list[Heard], float] | Exception | None] = SimpleQueue()
+        self._wav, self._options = wav, options
+        self._loaded = load(model, options.compute_type, options.threads)
+        _seed()
+        self._begun = self._begin(listener)
+
+    def _begin(self, listener: _Listener) -> tuple[Any, Any]:
+        """What the library makes of the window: nothing is decoded yet but, in the first one, the language."""
+        segments, info = self._loaded.transcribe(
+            np.concatenate([read_wav(self._wav, piece.start, piece.end) for piece in self.window]),
+            language=listener.language,
+            beam_size=self._options.beam_size,
+            initial_prompt=self._options.hint,
+            word_timestamps=True,
+            condition_on_previous_text=False,  # or a mistake repeats itself through the rest of the window
+        )
+        if listener.language is None:
+            listener.language, listener.probability = info.language, float(info.language_probability)
+        return segments, info
+
+    def run(self) -> None:
+        """Hear it all."""
+        segments, info = self._begun
+        seconds = length(self.window) / RATE
+        try:
+            for segment in segments:
+                parts = [Heard(w.word, float(w.start), float(w.end), float(w.probability)) for w in segment.words or ()]
+                words = parts if info.language in WITHOUT_SPACES else list(whole_words(parts))
+                self._tell(words, min(float(segment.end), seconds))
+            self._tell([], seconds)
+            self._segments.put(None)
+        except Exception as error:  # noqa: BLE001  (raised again by whoever listens)
+            self._segments.put(error)
+
+    def segments(self) -> Iterator[tuple[list[Heard], float]]:
+        """Words, and how many seconds are done with them, as they are heard."""
+        while (segment := self._segments.get()) is not None:
+            if isinstance(segment, Exception):
+                raise segment
+            yield segment
+
+    def _tell(self, words: list[Heard], until: float) -> None:
+        self.until = until
+        self._segments.put((words, until))
+
+
+def _in_order(
+    pool: ThreadPoolExecutor,
+    pieces: Iterator[list[Piece]],
+    workers: int,
+    hearing_of: Callable[[Sequence[Piece]], _Hearing],
+) -> Iterator[tuple[_Hearing, Sequence[_Hearing]]]:
+    """Each window in its turn, and those that are heard ahead of it: few, since each holds its sound and its words."""
+    ahead: deque[_Hearing] = deque()
+    for window in pieces:
+        ahead.append(hearing_of(window))
+        pool.submit(ahead[-1].run)
+        if len(ahead) >= 2 * workers - 1:
+            yield ahead.popleft(), ahead
+    while ahead:
+        yield ahead.popleft(), ahead
+
+
 @functools.lru_cache(maxsize=2)
-def load(model: Path, compute_type: str = "int8", cpu_threads: int = 0) -> Any:
-    """The model in a folder, loaded once in the life of the process. MediaError: model_unavailable."""
+def load(model: Path, compute_type: str = "int8", threads: int = 1) -> Any:
+    """The model in a folder, for so many threads, loaded once in the life of the process.
+
+    MediaError: model_unavailable.
+    """
     from faster_whisper import WhisperModel  # noqa: PLC0415  (a second that few processes need)
 
+    workers = max(1, min(threads, MAX_WORKERS))
+    kind = {"device": "cpu", "compute_type": compute_type, "cpu_threads": threads // workers, "num_workers": workers}
     try:
-        return WhisperModel(str(model), device="cpu", compute_type=compute_type, cpu_threads=cpu_threads)
+        return WhisperModel(str(model), **kind)
     except (RuntimeError, ValueError, OSError) as error:
         raise MediaError("model_unavailable", f"The speech model '{model.name}' does not load.") from error
 
@@ -149,30 +217,6 @@ def check_language(language: str | None) -> None:
 
     if language not in _LANGUAGE_CODES:
         raise MediaError("language_unsupported", f"The language '{language}' is not one that can be recognised.")
-
-
-def _recognise_window(
-    wav: Path, window: Sequence[Piece], model: Path, options: Options, listener: _Listener
-) -> Iterator[float]:
-    """Recognise a window; yields how many seconds of it are done, as it goes."""
-    loaded = load(model, options.compute_type, options.cpu_threads)
-    _seed()
-    segments, info = loaded.transcribe(
-        np.concatenate([read_wav(wav, piece.start, piece.end) for piece in window]),
-        language=listener.language,
-        beam_size=options.beam_size,
-        initial_prompt=options.hint,
-        word_timestamps=True,
-        condition_on_previous_text=False,  # or a mistake repeats itself through the rest of the window
-    )
-    if listener.language is None:
-        listener.language, listener.probability = info.language, float(info.language_probability)
-    joined = info.language in WITHOUT_SPACES
-    for segment in segments:
-        words = [Heard(w.word, float(w.start), float(w.end), float(w.probability)) for w in segment.words or ()]
-        for word in words if joined else whole_words(words):
-            listener.hear(word, window)
-        yield min(float(segment.end), _length(window) / RATE)
 
 
 def _seed() -> None:
@@ -194,77 +238,3 @@ def whole_words(parts: Sequence[Heard]) -> Iterator[Heard]:
         word = part
     if word is not None:
         yield word
-
-
-def to_source(window: Sequence[Piece], start: float, end: float) -> tuple[float, float]:
-    """Times (seconds) within a window as times of the source.
-
-    A word belongs to the stretch that its middle is in, and does not reach out of it.
-    """
-    ends = list(itertools.accumulate(piece.end - piece.start for piece in window))
-    at = min(bisect.bisect_right(ends, (start + end) / 2 * RATE), len(window) - 1)
-    piece = window[at]
-    offset = piece.start - (ends[at] - (piece.end - piece.start))
-    first, last = (min(max(time * RATE + offset, piece.start), piece.end) / RATE for time in (start, end))
-    return first, last
-
-
-def widen(regions: Sequence[Region], duration: float, margin: float = MARGIN_SECONDS) -> list[Region]:
-    """The stretches with `margin` seconds more on both sides; those that then touch are one."""
-    wide: list[Region] = []
-    for region in regions:
-        start, end = max(0.0, region.start - margin), min(duration, region.end + margin)
-        if wide and start <= wide[-1].end:
-            start = wide.pop().start
-        wide.append(Region(start, end))
-    return wide
-
-
-def trim(regions: Sequence[Region], start: float, end: float) -> tuple[float, float]:
-    """A word's times without the pause that recognisers stretch the words beside it over.
-
-    It is kept to the stretch of speech that it shares most with, if that is enough to be more than chance.
-    """
-    near = bisect.bisect_right(regions, start, key=lambda region: region.end)
-    best, most = None, LEAST_SHARED
-    for region in itertools.takewhile(lambda region: region.start < end, itertools.islice(regions, near, None)):
-        shared = min(end, region.end) - max(start, region.start)
-        if shared >= most:
-            best, most = region, shared
-    return (start, end) if best is None else (max(start, best.start), min(end, best.end))
-
-
-def windows(wav: Path, regions: Sequence[Region], seconds: float = WINDOW_SECONDS) -> Iterator[list[Piece]]:
-    """Pack the stretches of speech into windows of at most `seconds`, cutting only those that are longer themselves."""
-    longest = int(seconds * RATE)
-    window: list[Piece] = []
-    for piece in itertools.chain.from_iterable(_cut(wav, region, longest) for region in regions):
-        if window and _length(window) + piece.end - piece.start > longest:
-            yield window
-            window = []
-        window.append(piece)
-    if window:
-        yield window
-
-
-def _length(window: Sequence[Piece]) -> int:
-    return sum(piece.end - piece.start for piece in window)
-
-
-def _cut(wav: Path, region: Region, longest: int) -> Iterator[Piece]:
-    start, end = round(region.start * RATE), round(region.end * RATE)
-    while end - start > longest:
-        latest = start + longest
-        earliest = latest - int(longest * SEARCH_SHARE)
-        cut = earliest + _quietest(read_wav(wav, earliest, latest))
-        yield Piece(start, cut)
-        start = cut
-    if end > start:
-        yield Piece(start, end)
-
-
-def _quietest(samples: Samples) -> int:
-    """The middle of the tenth of a second with the least energy."""
-    width = min(int(QUIET_SECONDS * RATE), len(samples))
-    energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
-    return int(np.argmin(energy[width:] - energy[:-width])) + width // 2

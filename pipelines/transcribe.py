@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from callsheet.jobs.graph import RetryPolicy
-from callsheet.media import documents, recognise, subtitles, weights
+from callsheet.media import documents, limits, recognise, subtitles, weights
 from callsheet.media.audio import to_speech_wav
 from callsheet.media.probe import MediaFacts
 from callsheet.media.probe import probe as probe_file
@@ -111,6 +111,7 @@ def transcribe(context: StageContext) -> StageOutput:
             language=params.language,
             beam_size=params.beam_size,
             hint=params.hint,
+            threads=limits.current().threads,
         ),
         on_progress=context.progress,
         on_utterance=partials.add,

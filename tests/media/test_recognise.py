@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ import pytest
 from callsheet.media import recognise, speech
 from callsheet.media.audio import RATE, Samples, wav_seconds
 from callsheet.media.errors import MediaError
-from callsheet.media.recognise import Heard, Options, Piece
+from callsheet.media.recognise import Heard, Options
 from callsheet.media.speech import Region
 from tests.media.conftest import Make
 from tests.media.running import word_error_rate
@@ -47,39 +46,6 @@ def minute(make: Make) -> Path:
     return make("minute.wav", "-f", "lavfi", "-i", tone)
 
 
-def test_short_stretches_share_a_window_and_are_never_cut(minute: Path) -> None:
-    regions = [Region(0, 4), Region(5, 9), Region(20, 23), Region(30, 38)]
-    found = list(recognise.windows(minute, regions, 10))
-    assert [[(p.start / RATE, p.end / RATE) for p in window] for window in found] == [
-        [(0, 4), (5, 9)],
-        [(20, 23)],
-        [(30, 38)],
-    ]
-
-
-def test_a_long_stretch_is_cut_where_it_is_quiet(minute: Path) -> None:
-    found = list(recognise.windows(minute, [Region(0, 60)], 12))
-    cuts = [window[0].start / RATE for window in found[1:]]
-    assert cuts == pytest.approx([10.1, 20.1, 30.1, 40.1, 50.1], abs=0.1)
-
-
-def test_windows_hold_every_sample_of_speech_once(minute: Path) -> None:
-    found = [piece for window in recognise.windows(minute, [Region(0, 33), Region(35, 60)], 7) for piece in window]
-    joined = [(piece.start, piece.end) for piece in found]
-    assert joined[0][0] == 0
-    assert joined[-1][1] == 60 * RATE
-    seams = [(a[1], b[0]) for a, b in itertools.pairwise(joined)]
-    assert [seam for seam in seams if seam[0] != seam[1]] == [(33 * RATE, 35 * RATE)]
-
-
-def test_times_in_a_window_are_mapped_to_the_source() -> None:
-    window = [Piece(RATE, 3 * RATE), Piece(10 * RATE, 12 * RATE)]
-    assert recognise.to_source(window, 0.5, 1.0) == (1.5, 2.0)
-    assert recognise.to_source(window, 2.5, 3.0) == (10.5, 11.0)
-    assert recognise.to_source(window, 1.5, 2.2) == (2.5, 3.0)  # its middle is in the first stretch: it ends with that
-    assert recognise.to_source(window, 3.9, 9.0) == (11.9, 12.0)
-
-
 def test_what_is_split_at_a_hyphen_is_one_word() -> None:
     parts = [Heard(" ill", 0, 1, 0.9), Heard("-disposed", 1, 2, 0.5), Heard(" man", 2, 3, 0.8)]
     assert list(recognise.whole_words(parts)) == [Heard(" ill-disposed", 0, 2, 0.5), Heard(" man", 2, 3, 0.8)]
@@ -102,11 +68,35 @@ def test_the_language_of_the_first_window_is_that_of_all(
     assert (heard.language, heard.language_probability) == ("de", 0.75)
 
 
+def test_windows_are_heard_at_once_and_their_words_come_in_order(
+    minute: Path, listener: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    regions = [Region(start, start + 10) for start in range(0, 60, 10)]
+    one, two = (
+        recognise.recognise(minute, regions, tmp_path, Options("de", window_seconds=20, margin_seconds=0, threads=n))
+        for n in (1, 2)
+    )
+    assert two == one
+    starts = [word.start for utterance in two.utterances for word in utterance.words]
+    assert starts == [n + 0.2 for n in range(60)]
+
+
+def test_what_goes_wrong_in_a_window_is_told_to_whoever_asked(
+    minute: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def transcribe(_audio: Samples, **_options: Any) -> tuple[Iterator[Any], Any]:
+        return iter([None]), SimpleNamespace(language="de", language_probability=1.0)
+
+    monkeypatch.setattr(recognise, "load", lambda *_: SimpleNamespace(transcribe=transcribe))
+    with pytest.raises(AttributeError):
+        recognise.recognise(minute, [Region(0, 5)], tmp_path, EXACT)
+
+
 def test_progress_is_the_share_of_the_speech_that_is_done(
     minute: Path, listener: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     seen: list[float] = []
-    regions = [Region(0, 8), Region(20, 28), Region(30, 34)]
+    regions = [Region(0, 10), Region(20, 30), Region(40, 45)]
     recognise.recognise(minute, regions, tmp_path, EXACT, on_progress=seen.append)
     assert sorted(set(seen)) == [0.4, 0.8, 1.0]
     assert seen == sorted(seen)
@@ -147,23 +137,9 @@ def test_no_word_is_lost_where_speech_is_cut_into_windows(
 ) -> None:
     wav = speech_wav(austen)
     whole = [Region(0.0, wav_seconds(wav))]
-    heard = recognise.recognise(wav, whole, base_model, Options(language="en", window_seconds=9))
+    heard = recognise.recognise(wav, whole, base_model, Options(language="en", window_seconds=9, threads=2))
     text = " ".join(utterance.text for utterance in heard.utterances)
     assert word_error_rate((austen.parent / "reference.txt").read_text(), text) <= 0.10
-
-
-def test_a_word_is_trimmed_to_the_speech_it_is_in() -> None:
-    regions = [Region(1, 2), Region(3, 4), Region(9, 10)]
-    assert recognise.trim(regions, 1.5, 2.7) == (1.5, 2)
-    assert recognise.trim(regions, 1.8, 3.9) == (3, 3.9)
-    assert recognise.trim(regions, 0.2, 11) == (9, 10)
-    assert recognise.trim(regions, 1.95, 2.5) == (1.95, 2.5)  # speech that the detector missed
-    assert recognise.trim(regions, 5, 6) == (5, 6)
-
-
-def test_stretches_are_heard_with_half_a_second_around_them() -> None:
-    regions = [Region(0.2, 2), Region(2.9, 4), Region(6, 9.8)]
-    assert recognise.widen(regions, 10.0) == [Region(0.0, 4.5), Region(5.5, 10.0)]
 
 
 def test_words_lie_within_the_speech_they_were_heard_in(
