@@ -33,6 +33,8 @@ SEED = 1  # the fallback at a higher temperature draws at random, but begins ali
 class Options(msgspec.Struct, frozen=True):
     """`language`: ISO 639-1, or None to detect it from the first 30 s of speech. `hint`: words to expect.
 
+    `translate`: into English. `temperature`: where decoding begins; it rises by 0.2 where the outcome is poor.
+
     `threads`: cores to use. `window_seconds`: the most speech that each of them holds at once. `margin_seconds`: how
     much of the pause around a stretch is heard with it.
     """
@@ -40,6 +42,8 @@ class Options(msgspec.Struct, frozen=True):
     language: str | None = None
     beam_size: int = 1
     hint: str | None = None
+    translate: bool = False
+    temperature: float = 0.0
     compute_type: str = "int8"
     threads: int = 1
     window_seconds: float = WINDOW_SECONDS
@@ -141,6 +145,8 @@ class _Hearing:
         segments, info = self._loaded.transcribe(
             np.concatenate([read_wav(self._wav, piece.start, piece.end) for piece in self.window]),
             language=listener.language,
+            task="translate" if self._options.translate else "transcribe",
+            temperature=_rising(self._options.temperature),
             beam_size=self._options.beam_size,
             initial_prompt=self._options.hint,
             word_timestamps=True,
@@ -154,10 +160,11 @@ class _Hearing:
         """Hear it all."""
         segments, info = self._begun
         seconds = length(self.window) / RATE
+        joined = info.language in WITHOUT_SPACES and not self._options.translate
         try:
             for segment in segments:
                 parts = [Heard(w.word, float(w.start), float(w.end), float(w.probability)) for w in segment.words or ()]
-                words = parts if info.language in WITHOUT_SPACES else list(whole_words(parts))
+                words = parts if joined else list(whole_words(parts))
                 self._tell(words, min(float(segment.end), seconds))
             self._tell([], seconds)
             self._segments.put(None)
@@ -174,6 +181,11 @@ class _Hearing:
     def _tell(self, words: list[Heard], until: float) -> None:
         self.until = until
         self._segments.put((words, until))
+
+
+def _rising(temperature: float) -> list[float]:
+    """The temperatures to try in turn, until the outcome is good enough (whisper's own steps)."""
+    return [t / 10 for t in range(round(temperature * 10), 11, 2)]
 
 
 def _in_order(

@@ -50,6 +50,10 @@ class TranscribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hint: (
         Annotated[str, msgspec.Meta(max_length=500, description="Names and terms to expect, as a sentence.")] | None
     ) = None
+    translate: Annotated[bool, msgspec.Meta(description="Write in English what is said in another language.")] = False
+    temperature: Annotated[
+        float, msgspec.Meta(ge=0, le=1, description="Where decoding begins: 0 takes the likeliest words, more guesses.")
+    ] = 0.0
     diarize: Annotated[bool, msgspec.Meta(description="Tell speakers apart, if the server can.")] = False
     summarize: Annotated[bool, msgspec.Meta(description="Add a summary, if the server can.")] = False
 
@@ -111,6 +115,8 @@ def transcribe(context: StageContext) -> StageOutput:
             language=params.language,
             beam_size=params.beam_size,
             hint=params.hint,
+            translate=params.translate,
+            temperature=params.temperature,
             threads=limits.current().threads,
         ),
         on_progress=context.progress,
