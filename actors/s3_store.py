@@ -15,10 +15,10 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import obstore
-from obstore import ObjectMeta
 from obstore.store import S3Store as Bucket
 
 from callsheet.actors.errors import CallsheetError, CorruptRecord
@@ -40,6 +40,9 @@ from callsheet.actors.store import (
 from callsheet.actors.store_files import describe, staged, storage, sweep_old
 from callsheet.jobs.job import FileRef
 from callsheet.pipelines.declare import OutputFile
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 READ_PIECE = 256 * 1024
 LONGEST_SIGNED = 7 * 86_400.0  # by the protocol
@@ -137,10 +140,13 @@ class S3Store:
         self, job: str, file: FileRef, start: int = 0, length: int | None = None
     ) -> AsyncGenerator[bytes, None]:
         """See ArtifactStore."""
+        target = file_key(job, file.folder, file.name)
         left = file.bytes - start if length is None else length
-        wanted = {"range": (start, start + left)} if left else {}  # there is no range of nothing
         with reaching(self._bucket):
-            found = await obstore.get_async(self._s3, file_key(job, file.folder, file.name), options=wanted)  # type: ignore[arg-type]
+            if not left:  # there is no range of nothing
+                await obstore.head_async(self._s3, target)
+                return
+            found = await obstore.get_async(self._s3, target, options={"range": (start, start + left)})
             async for piece in found.stream(READ_PIECE):
                 left -= len(piece)
                 yield bytes(piece)

@@ -57,6 +57,7 @@ def fetch(remote: Remote, target: Path) -> None:
                 if sha256 == remote.sha256:
                     return
                 why = "it is not what was stored"
+            target.unlink(missing_ok=True)
             if left == 0:
                 raise StageError("store_unavailable", f"A file of the job could not be fetched: {why}.", retryable=True)
 
