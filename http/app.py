@@ -57,7 +57,7 @@ def create_app(settings: Settings) -> App:
         ("/v1/pipelines", PipelineList(pipelines)),
         ("/v1/uploads", UploadList(uploads)),
         ("/v1/uploads/{upload_id}", OneUpload(uploads)),
-        ("/v1/jobs", JobList(jobs, Submitting(settings, jobs, store, pipelines))),
+        ("/v1/jobs", JobList(jobs, Submitting(settings, jobs, store, pipelines, uploads))),
         ("/v1/events", TenantEvents(jobs, tenants, ping)),
         ("/v1/jobs/{job_id}", OneJob(jobs)),
         ("/v1/jobs/{job_id}/cancel", CancelJob(jobs)),

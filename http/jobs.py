@@ -13,7 +13,7 @@ from callsheet.actors.client import Jobs
 from callsheet.actors.pipelines import Pipelines
 from callsheet.http.body import read_json
 from callsheet.http.conditions import is_known, seq_expected, whole_number
-from callsheet.http.intake import checked_params
+from callsheet.http.fields import checked_params
 from callsheet.http.problems import Problem
 from callsheet.http.reach import accepted, find, send, tenant_of
 from callsheet.http.represent import job_json, job_path

@@ -1,4 +1,4 @@
-"""`POST /v1/jobs`: from a form to an accepted job."""
+"""`POST /v1/jobs`: from a form, or JSON, to an accepted job."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from callsheet.actors.client import Jobs
 from callsheet.actors.errors import MailboxFull
 from callsheet.actors.pipelines import Pipelines
 from callsheet.actors.store import ArtifactStore
+from callsheet.actors.uploads import UploadUnknown
 from callsheet.config.settings import Settings
-from callsheet.http.body import read_json
-from callsheet.http.intake import Intake
+from callsheet.http.fields import Fields
+from callsheet.http.intake import FormIntake, Intake
 from callsheet.http.problems import Problem
 from callsheet.http.reach import accepted, find_any, send, tenant_of
+from callsheet.http.references import ReferenceIntake
 from callsheet.http.represent import as_submitted
 from callsheet.http.threads import unbroken
+from callsheet.http.uploads import Uploads
 from callsheet.jobs.job import Job
 from callsheet.jobs.messages import Submit
 
@@ -26,29 +29,54 @@ _KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?\Z')
 class Submitting:
     """Accepts submissions."""
 
-    def __init__(self, settings: Settings, jobs: Jobs, store: ArtifactStore, pipelines: Pipelines) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        jobs: Jobs,
+        store: ArtifactStore,
+        pipelines: Pipelines,
+        uploads: Uploads,
+    ) -> None:
         self._settings = settings
         self._jobs = jobs
         self._store = store
         self._pipelines = pipelines
+        self._uploads = uploads
 
     async def submit(self, req: falcon.asgi.Request) -> Job:
         """The job that this request makes, or has made before under the same idempotency key. Raises Problem."""
-        await _refuse_other_bodies(req)
+        intake = self._intake(req)
         key = _idempotency_key(req)
         tenant = tenant_of(req)
         job = await self._jobs.job_id_for(tenant, key)
         await self._jobs.submission(job)  # if the journal is away, say so before the upload
-        intake = Intake(self._settings, self._store, self._pipelines)
         try:
             submission = await intake.read(req, job, tenant)
             if key is not None and (known := await self._known(submission)):
                 return known
-            if not await intake.keep(job):
+            try:
+                kept = await intake.keep(submission)
+            except UploadUnknown:  # the same submission may have been faster, and taken it
+                if key is not None and (known := await self._known(submission)):
+                    return known
+                raise Problem("unknown_upload") from None
+            if kept is None:
                 raise Problem("idempotency_key_reused")
-            return await self._enter(submission, removable=key is None)
+            made = await self._enter(kept, removable=key is None)
+            await intake.taken()
+            return made
         finally:
             await intake.discard()
+
+    def _intake(self, req: falcon.asgi.Request) -> Intake:
+        """What takes a body of this type. Raises Problem."""
+        media_type = (req.content_type or "").partition(";")[0].strip().lower()
+        fields = Fields(self._pipelines)
+        if media_type == "multipart/form-data":
+            return FormIntake(self._settings, self._store, fields)
+        if media_type == "application/json":
+            return ReferenceIntake(self._settings, self._store, fields, self._uploads)
+        raise Problem("unsupported_media_type", "send multipart/form-data, or application/json")
 
     async def _known(self, submission: Submit) -> Job | None:
         """The job that this key has made already."""
@@ -74,18 +102,6 @@ class Submitting:
                 await unbroken(self._store.remove_job, submission.job)
             raise
         return await self._jobs.job(submission.job) or as_submitted(submission)
-
-
-async def _refuse_other_bodies(req: falcon.asgi.Request) -> None:
-    """Only forms are taken so far; what will be taken later is refused by name."""
-    media_type = (req.content_type or "").partition(";")[0].strip().lower()
-    if media_type == "application/json":
-        members = await read_json(req)
-        if "callback_url" in members:
-            raise Problem("callback_unsupported", "watch the job's events instead")
-        raise Problem("source_unsupported", "send the file itself, as multipart/form-data")
-    if media_type != "multipart/form-data":
-        raise Problem("unsupported_media_type", "send multipart/form-data")
 
 
 def _idempotency_key(req: falcon.asgi.Request) -> str | None:

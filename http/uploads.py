@@ -6,7 +6,7 @@ import asyncio
 
 import falcon.asgi
 
-from callsheet.actors.quota import Ledger
+from callsheet.actors.quota import Claim, Ledger
 from callsheet.actors.uploads import HeldUpload, UploadInfo, UploadLocked, UploadState, UploadStore
 from callsheet.config.settings import Settings
 from callsheet.http import tus
@@ -79,6 +79,10 @@ class Uploads:
         await unbroken(held.remove)
         if self._ledger is not None:
             await unbroken(self._ledger.release, tenant, holder(upload))
+
+    def claim(self, tenant: str, upload: str, count: int) -> Claim | None:
+        """What it has reserved, for the store that makes it a job's input."""
+        return self._ledger.claim(tenant, holder(upload), count) if self._ledger is not None else None
 
     @property
     def _most(self) -> int:

@@ -29,3 +29,4 @@ pipeline = Pipeline(
     (stage(one, retry=RetryPolicy(tries=1)), stage(two, needs=("one",), retry=RetryPolicy(tries=1))),
     "For tests.",
 )
+fetching = Pipeline("fetching", SampleParams, (stage(one, name="fetch"),), "It has a stage of that name itself.")

@@ -14,13 +14,16 @@ import redis
 from callsheet.actors import wire
 from callsheet.actors.client import Jobs
 from callsheet.actors.keys import PartitionKeys, partition_of
+from callsheet.actors.uploads import UploadInfo, UploadStore
 from callsheet.config.settings import Settings
+from callsheet.http import uploads
 from callsheet.http.app import create_app
 from callsheet.http.problems import PROBLEMS, Problem
 from callsheet.jobs.draft import Outcome
 from tests.http.service import Api, Stages
 
 NOBODY = "0123456789abcdef" * 2
+TUS = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
 FORM = {"content-type": "multipart/form-data; boundary=x"}
 
 
@@ -72,9 +75,10 @@ LIVE: dict[str, Callable[[httpx.Client, str, Stages], httpx.Response]] = {
     "invalid_parameter": lambda c, j, _s: c.get(f"/v1/jobs/{j}/events?after=x"),
     "invalid_cursor": lambda c, _j, _s: c.get("/v1/jobs?cursor=nonsense"),
     "forbidden_origin": lambda c, j, _s: c.post(f"/v1/jobs/{j}/cancel", headers={"Origin": "http://evil.example"}),
+    "unknown_host": lambda c, _j, _s: c.get("/v1/jobs", headers={"Host": "evil.example"}),
     "not_found": lambda c, _j, _s: c.get("/v1/nothing"),
     "method_not_allowed": lambda c, j, _s: c.put(f"/v1/jobs/{j}"),
-    "body_too_large": lambda c, j, _s: c.post(f"/v1/jobs/{j}/retry", content=b" " * 70_000),
+    "body_too_large": lambda c, j, _s: c.post(f"/v1/jobs/{j}/retry", content=b" " * 300_000),
     "unsupported_media_type": lambda c, _j, _s: c.post("/v1/jobs", content=b"a=b"),
     "range_not_satisfiable": missing_range,
     "upgrade_required": lambda c, j, _s: c.get(f"/v1/jobs/{j}/ws"),
@@ -86,14 +90,30 @@ LIVE: dict[str, Callable[[httpx.Client, str, Stages], httpx.Response]] = {
     "invalid_params": lambda c, _j, _s: post(c, PIPELINE, ("params", "", '{"level": 10}'), FILE),
     "invalid_field": lambda c, j, _s: c.post(f"/v1/jobs/{j}/cancel", json={"why": "because"}),
     "callback_unsupported": lambda c, _j, _s: post(c, PIPELINE, FILE, ("callback_url", "", "https://a.example")),
-    "source_unsupported": lambda c, _j, _s: c.post("/v1/jobs", json={"source_url": "https://a.example/x.mp4"}),
+    "unknown_upload": lambda c, _j, _s: c.post("/v1/jobs", json={"pipeline": "sample", "upload": NOBODY}),
     "idempotency_key_reused": lambda c, _j, _s: reused(c),
+    "offset_mismatch": lambda c, _j, _s: c.patch(resumable(c, 5), headers=TUS | {"Upload-Offset": "1"}, content=b"a"),
+    "upload_incomplete": lambda c, _j, _s: c.post(
+        "/v1/jobs", json={"pipeline": "sample", "upload": resumable(c, 5).rpartition("/")[2]}
+    ),
+    "unsupported_version": lambda c, _j, _s: c.post("/v1/uploads", headers={"Tus-Resumable": "0.2.2"}),
+    "checksum_mismatch": lambda c, _j, _s: c.patch(
+        resumable(c, 5), headers=TUS | {"Upload-Offset": "0", "Upload-Checksum": f"md5 {'A' * 22}=="}, content=b"hello"
+    ),
+    "url_forbidden": lambda c, _j, _s: c.post(
+        "/v1/jobs", json={"pipeline": "sample", "source_url": "http://169.254.169.254/latest"}
+    ),
     "job_ended": lambda c, j, _s: cancelled_twice(c, j),
     "job_active": lambda c, j, _s: c.post(f"/v1/jobs/{j}/retry"),
     "job_expired": lambda c, j, _s: forgotten(c, j),
     "precondition_failed": lambda c, j, _s: c.post(f"/v1/jobs/{j}/cancel", headers={"If-Match": '"999"'}),
     "unknown_stage": lambda c, j, _s: unknown_stage(c, j),
 }
+
+
+def resumable(client: httpx.Client, length: int) -> str:
+    """The path of a new upload in pieces."""
+    return client.post("/v1/uploads", headers=TUS | {"Upload-Length": str(length)}).headers["location"]
 
 
 @pytest.mark.parametrize("code", LIVE)
@@ -147,6 +167,20 @@ async def no_room(settings: Settings, _patch: pytest.MonkeyPatch) -> httpx.Respo
     return await submit_inside(settings.model_copy(update={"min_free_bytes": 2**60}))
 
 
+async def locked(settings: Settings, patch: pytest.MonkeyPatch) -> httpx.Response:
+    patch.setattr(uploads, "PATIENCE_SECONDS", 0.0)
+    store = UploadStore(settings.data / "store" / "uploads", 60)
+    upload = store.create("default", UploadInfo(5))
+    with store.hold("default", upload):
+        return await ask_inside(settings, "DELETE", f"/v1/uploads/{upload}", headers=TUS)
+
+
+async def fetching_already(settings: Settings, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    settings = settings.model_copy(update={"pipelines": ("tests.http.sample:fetching",)})
+    source = {"pipeline": "fetching", "source_url": "https://a.example/x.mp4"}
+    return await ask_inside(settings, "POST", "/v1/jobs", json=source)
+
+
 async def bug(settings: Settings, patch: pytest.MonkeyPatch) -> httpx.Response:
     patch.setattr(Jobs, "job", None)
     return await ask_inside(settings, "GET", f"/v1/jobs/{NOBODY}")
@@ -185,6 +219,8 @@ INSIDE = {
     "body_timeout": timed_out,
     "upload_too_large": too_large,
     "storage_full": no_room,
+    "upload_locked": locked,
+    "source_unsupported": fetching_already,
     "internal": bug,
     "message_rejected": rejected,
     "unavailable": away,

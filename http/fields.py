@@ -1,0 +1,100 @@
+"""What a submission says beside its input: the same in a form and in JSON."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from callsheet.actors.pipelines import Pipelines
+from callsheet.http.problems import Problem
+from callsheet.jobs.graph import StageSpec
+from callsheet.jobs.job import InputRef
+from callsheet.jobs.messages import Submit
+from callsheet.pipelines.declare import Pipeline
+
+
+class Fields:
+    """The pipeline, its params, where to call back: taken as they come, checked as soon as they can be."""
+
+    def __init__(self, pipelines: Pipelines) -> None:
+        self._pipelines = pipelines
+        self._pipeline: Pipeline | None = None
+        self._given: dict[str, Any] = {}
+        self._params: dict[str, Any] = {}
+        self._callback_url: str | None = None
+
+    def choose(self, pipeline: str) -> None:
+        """Take the pipeline of that name. Raises Problem."""
+        self._pipeline = pipeline_named(self._pipelines, pipeline)
+
+    def give(self, params: dict[str, Any]) -> None:
+        """Take the params."""
+        self._given = params
+
+    def call_back(self, url: str) -> None:
+        """Take the address that is to be told of the end. Raises Problem."""
+        if url:
+            raise Problem("callback_unsupported", "watch the job's events instead")
+
+    def check(self) -> None:
+        """Raise Problem for a mistake in what came so far."""
+        if self._pipeline is not None:
+            self._params = checked_params(self._pipeline, self._given)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The pipeline. Raises Problem without one."""
+        if self._pipeline is None:
+            raise Problem("missing_part", "a submission names its 'pipeline'")
+        return self._pipeline
+
+    def submission(
+        self, job: str, tenant: str, file: InputRef, identity: tuple[Any, ...], graph: tuple[StageSpec, ...] = ()
+    ) -> Submit:
+        """It all, as a message. `identity` is what tells the input from others as the client sent it; `graph` is the
+        pipeline's unless given. Raises Problem."""
+        pipeline = self.pipeline
+        self.check()
+        return Submit(
+            job=job,
+            tenant=tenant,
+            pipeline=pipeline.name,
+            params=self._params,
+            graph=graph or pipeline.specs,
+            input=file,
+            fingerprint=fingerprint(pipeline.name, self._params, *identity),
+            callback_url=self._callback_url,
+        )
+
+
+def pipeline_named(pipelines: Pipelines, name: str) -> Pipeline:
+    """The pipeline of that name. Raises Problem."""
+    if (pipeline := pipelines.get(name.strip())) is None:
+        raise Problem("unknown_pipeline", f"there are: {', '.join(pipelines)}")
+    return pipeline
+
+
+def checked_params(pipeline: Pipeline, given: dict[str, Any]) -> dict[str, Any]:
+    """The parameters as the pipeline takes them, every default filled in. Raises Problem."""
+    known = {field.encode_name for field in msgspec.structs.fields(pipeline.params)}
+    if unknown := sorted(given.keys() - known):
+        raise Problem("invalid_params", f"there is no such parameter: /{unknown[0][:100]}")
+    try:
+        params: dict[str, Any] = msgspec.to_builtins(msgspec.convert(given, pipeline.params, strict=True))
+    except msgspec.ValidationError as error:
+        raise Problem("invalid_params", _with_pointer(str(error))) from None
+    return params
+
+
+def _with_pointer(text: str) -> str:
+    """`Expected int - at `$.a[0]`` with the place as a JSON pointer: `Expected int: /a/0`."""
+    what, _, where = text.partition(" - at `$")
+    pointer = where.rstrip("`").replace("[", ".").replace("]", "").replace(".", "/")
+    return f"{what}: {pointer}" if pointer else what
+
+
+def fingerprint(pipeline: str, params: dict[str, Any], *identity: Any) -> str:
+    """What tells one submission from another under the same idempotency key."""
+    return hashlib.sha256(msgspec.json.encode((pipeline, params, *identity), order="deterministic")).hexdigest()

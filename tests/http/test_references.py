@@ -1,0 +1,170 @@
+"""Submitting in JSON: a finished upload, or an address."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.http.service import Api, Stages
+from tests.http.test_tus import BYTES, TUS, begin, patch
+
+DATA = os.urandom(200_000)
+NAMED = {"Upload-Metadata": "filename YS53YXY=,filetype YXVkaW8vd2F2"}  # a.wav, audio/wav
+
+
+def uploaded(client: httpx.Client, data: bytes = DATA) -> str:
+    """The id of a finished upload."""
+    path = begin(client, len(data), **NAMED)
+    assert patch(client, path, 0, data).status_code == 204
+    return path.rpartition("/")[2]
+
+
+def submit(client: httpx.Client, key: str | None = None, **members: Any) -> httpx.Response:
+    headers = {"Idempotency-Key": key} if key else {}
+    return client.post("/v1/jobs", json={"pipeline": "sample", **members}, headers=headers)
+
+
+def code(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+def test_a_finished_upload_becomes_the_input_of_a_job_and_is_no_upload_any_more(
+    client: httpx.Client, api: Api, stages: Stages
+) -> None:
+    upload = uploaded(client)
+    [data] = (api.data / "store" / "uploads").glob(f"*/{upload}/data")
+    inode = data.stat().st_ino
+    answer = submit(client, upload=upload, params={"level": 5})
+    job = answer.json()
+    assert (answer.status_code, answer.headers["location"]) == (202, f"/v1/jobs/{job['id']}")
+    assert job["params"] == {"level": 5, "tags": []}
+    file = api.data / "store" / "jobs" / job["id"] / "input" / "source"
+    assert file.read_bytes() == DATA
+    assert file.stat().st_ino == inode, "it was copied"
+    said = {key: job["input"][key] for key in ("filename", "media_type", "bytes", "sha256")}
+    digest = hashlib.sha256(DATA).hexdigest()
+    assert said == {"filename": "a.wav", "media_type": "audio/wav", "bytes": len(DATA), "sha256": digest}
+    assert client.head(f"/v1/uploads/{upload}", headers=TUS).status_code == 404
+    assert not data.parent.exists()
+    stages.complete(job["id"])
+    assert code(submit(client, upload=upload)) == (422, "unknown_upload")
+
+
+def test_an_upload_may_be_named_by_its_address(client: httpx.Client, api: Api) -> None:
+    assert submit(client, upload=f"{api.url}/v1/uploads/{uploaded(client)}").status_code == 202
+
+
+def test_an_unfinished_upload_is_told_how_far_it_is_and_can_go_on(client: httpx.Client) -> None:
+    path = begin(client, 10)
+    patch(client, path, 0, b"hello")
+    answer = submit(client, upload=path.rpartition("/")[2])
+    assert code(answer) == (409, "upload_incomplete")
+    assert (answer.json()["offset"], answer.json()["length"]) == (5, 10)
+    assert patch(client, path, 5, b"world").status_code == 204
+    assert submit(client, upload=path.rpartition("/")[2]).status_code == 202
+
+
+def test_a_submission_repeated_under_its_key_is_the_same_job_though_the_upload_is_gone(client: httpx.Client) -> None:
+    upload, key = uploaded(client), os.urandom(8).hex()
+    first = submit(client, key, upload=upload)
+    again = submit(client, key, upload=upload)
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert first.json()["id"] == again.json()["id"]
+    assert code(submit(client, key, upload=upload, params={"level": 9})) == (422, "idempotency_key_reused")
+    assert code(submit(client, key, upload=uploaded(client))) == (422, "idempotency_key_reused")
+
+
+def test_many_at_once_under_one_key_are_one_job(api: Api, client: httpx.Client) -> None:
+    upload, key, start = uploaded(client), os.urandom(8).hex(), threading.Barrier(6)
+
+    def one(_: int) -> httpx.Response:
+        with httpx.Client(base_url=api.url, timeout=20) as mine:
+            start.wait()
+            return submit(mine, key, upload=upload)
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(one, range(6)))
+    assert [a.status_code for a in answers] == [202] * 6, [a.text for a in answers]
+    assert len({a.json()["id"] for a in answers}) == 1
+
+
+def test_an_upload_goes_into_one_job_only_whoever_asks_at_once(api: Api, client: httpx.Client) -> None:
+    upload, start = uploaded(client), threading.Barrier(4)
+
+    def one(_: int) -> int:
+        with httpx.Client(base_url=api.url, timeout=20) as mine:
+            start.wait()
+            return submit(mine, upload=upload).status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(one, range(4))) == [202, 422, 422, 422]
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ({}, (422, "missing_part")),
+        ({"upload": "0" * 32, "source_url": "http://a.example/"}, (422, "missing_part")),
+        ({"upload": "0" * 32}, (422, "unknown_upload")),
+        ({"upload": "../../jobs"}, (422, "unknown_upload")),
+        ({"upload": ""}, (422, "unknown_upload")),
+        ({"upload": 5}, (422, "invalid_field")),
+        ({"upload": "0" * 32, "pipeline": "other"}, (422, "unknown_pipeline")),
+        ({"upload": "0" * 32, "pipeline": None}, (422, "missing_part")),
+        ({"upload": "0" * 32, "params": {"level": 99}}, (422, "invalid_params")),
+        ({"upload": "0" * 32, "params": [1]}, (422, "invalid_params")),
+        ({"upload": "0" * 32, "file": "x"}, (422, "unexpected_part")),
+        ({"source_url": "ftp://a.example/"}, (422, "url_forbidden")),
+        ({"source_url": "http://127.0.0.1/"}, (422, "url_forbidden")),
+        ({"source_url": "http://2130706433/"}, (422, "url_forbidden")),
+        ({"source_url": "http://[::ffff:10.0.0.1]/"}, (422, "url_forbidden")),
+        ({"source_url": "http://a.example:6379/"}, (422, "url_forbidden")),
+        ({"source_url": "http://a.example\r\nX: y"}, (422, "url_forbidden")),
+        ({"source_url": ""}, (422, "url_forbidden")),
+        ({"source_url": {}}, (422, "invalid_field")),
+    ],
+)
+def test_a_bad_submission_is_refused(client: httpx.Client, members: dict[str, Any], told: tuple[int, str]) -> None:
+    assert code(submit(client, **members)) == told
+
+
+def test_an_empty_upload_is_refused(client: httpx.Client) -> None:
+    assert code(submit(client, upload=begin(client, 0).rpartition("/")[2])) == (422, "empty_file")
+
+
+def test_a_job_by_address_has_a_stage_before_the_others_and_knows_nothing_of_its_input_yet(
+    client: httpx.Client,
+) -> None:
+    answer = submit(client, source_url="http://media.example/a%20talk.mp4?token=1")
+    job = answer.json()
+    assert answer.status_code == 202
+    assert [stage["name"] for stage in job["stages"]] == ["fetch", "one", "two"]
+    assert [stage["status"] for stage in job["stages"]] == ["dispatched", "waiting", "waiting"]
+    assert job["input"] == {
+        "filename": "a talk.mp4",
+        "bytes": 0,
+        "sha256": "",
+        "media_type": "application/octet-stream",
+        "duration": None,
+        "source_url": "http://media.example/a%20talk.mp4?token=1",
+    }
+
+
+def test_an_upload_outlives_a_submission_that_nobody_took(client: httpx.Client) -> None:
+    """A mistake beside the upload costs the mistake, not the upload."""
+    upload = uploaded(client)
+    assert submit(client, upload=upload, params={"level": 99}).status_code == 422
+    assert submit(client, upload=upload).status_code == 202
+
+
+def test_bytes_cannot_be_added_to_what_is_a_jobs_input(client: httpx.Client) -> None:
+    upload = uploaded(client)
+    submit(client, upload=upload)
+    answer = client.patch(f"/v1/uploads/{upload}", headers={**BYTES, "Upload-Offset": str(len(DATA))}, content=b"more")
+    assert answer.status_code == 404
