@@ -23,7 +23,7 @@ Receive = Callable[[], Awaitable[Event]]
 App = Callable[[MutableMapping[str, Any], Receive, Callable[[Event], Awaitable[None]]], Awaitable[None]]
 
 MIN_RATE = 1024  # bytes a second that a body must bring, after a first allowance of `patience` seconds
-MAX_JSON = 64 * 1024
+MAX_JSON = 256 * 1024
 MAX_DEPTH = 32
 LINGER_SECONDS, LINGER_BYTES = 2.0, 64 * 1024 * 1024
 

@@ -35,9 +35,9 @@ class Fixed:
         resp.data = self.body
 
 
-def documents(pipelines: Pipelines) -> tuple[tuple[str, Fixed], ...]:
+def documents(pipelines: Pipelines, *, needs_keys: bool = False) -> tuple[tuple[str, Fixed], ...]:
     """The routes that say what the service is, for machines and for people."""
-    routes, feeds = openapi(pipelines), asyncapi()
+    routes, feeds = openapi(pipelines, needs_keys=needs_keys), asyncapi()
     return (
         ("/openapi.json", Fixed(msgspec.json.encode(routes), "application/json")),
         ("/asyncapi.json", Fixed(msgspec.json.encode(feeds), "application/json")),

@@ -1,8 +1,8 @@
-"""The names that this service answers to, where no key is needed.
+"""The names that this service answers to.
 
-There, whoever reaches the service may do all; so it listens to this machine only. A page from elsewhere gets around
-that by having its own name lead here (DNS rebinding): to the browser it is then of the same origin. What it cannot
-change is the name in `Host`.
+Where no key is needed, whoever reaches the service may do all; so it listens to this machine only. A page from
+elsewhere gets around that by having its own name lead here (DNS rebinding): to the browser it is then of the same
+origin. What it cannot change is the name in `Host`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from callsheet.http.problems import Problem
 
 
 class HostCheck:
-    """Refuses requests for a name that is not ours: neither `localhost`, nor an address, nor one of `names`."""
+    """Refuses requests for a name that is not ours: neither `localhost`, nor an address, nor one of `names`.
 
-    def __init__(self, names: Collection[str]) -> None:
-        self._names = frozenset(names)
+    `names` is None where keys are needed: any name will do there, since a page has no key.
+    """
+
+    def __init__(self, names: Collection[str] | None) -> None:
+        self._names = None if names is None else frozenset(names)
 
     async def process_request(self, req: falcon.asgi.Request, _resp: falcon.asgi.Response) -> None:
         """Of a request."""
@@ -32,18 +35,23 @@ class HostCheck:
 
     def _check(self, req: falcon.asgi.Request) -> None:
         host = req.get_header("Host")
-        if host is not None and not self._is_ours(host):  # a browser never leaves it out
+        if host is None and req.scope.get("http_version") == "1.0":
+            return  # no browser
+        if host is None:
+            raise Problem("bad_request", "there is no Host")  # RFC 9112, 3.2
+        if self._names is not None and not _is_ours(host, self._names):
             raise Problem("unknown_host")
 
-    def _is_ours(self, host: str) -> bool:
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
-        except ValueError:
-            return False
-        if name == "localhost" or name.endswith(".localhost") or name in self._names:
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
+
+def _is_ours(host: str, names: Collection[str]) -> bool:
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
+    except ValueError:
+        return False
+    if name == "localhost" or name.endswith(".localhost") or name in names:
         return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -13,14 +13,35 @@ import msgspec
 
 from callsheet import __version__
 from callsheet.actors.pipelines import Pipelines
-from callsheet.http import openapi_artifacts, openapi_events, openapi_jobs, openapi_service, schemas
-from callsheet.http.openapi_model import HEADERS, IN_PATH, Answer, Kind, Named, Operation, Parameter, Raw, Table
+from callsheet.http import (
+    openapi_artifacts,
+    openapi_events,
+    openapi_jobs,
+    openapi_service,
+    openapi_uploads,
+    openapi_webhooks,
+    schemas,
+)
+from callsheet.http.openapi_model import (
+    HEADERS,
+    IN_PATH,
+    OF_PROBLEMS,
+    Answer,
+    Kind,
+    Named,
+    Operation,
+    Parameter,
+    Raw,
+    Table,
+)
 from callsheet.http.problems import PROBLEMS
 
 TABLES: tuple[Table, ...] = (
     openapi_jobs.OPERATIONS,
     openapi_events.OPERATIONS,
     openapi_artifacts.OPERATIONS,
+    openapi_uploads.OPERATIONS,
+    openapi_webhooks.OPERATIONS,
     openapi_service.OPERATIONS,
 )
 OPERATIONS: Table = {route: operation for table in TABLES for route, operation in table.items()}
@@ -28,6 +49,8 @@ TAGS = {
     "jobs": "Submit, read, cancel, retry, forget.",
     "events": "History, and live feeds that lose nothing over a reconnect.",
     "artifacts": "The files that a job has made.",
+    "uploads": "Files that come in pieces, over as many connections as it takes: tus 1.0.",
+    "webhooks": "Each end of a job, told to an address of yours.",
     "pipelines": "What may be run.",
     "service": "The service itself.",
 }
@@ -40,12 +63,14 @@ _REF = "#/components/schemas/{name}"
 _IN_PATH = re.compile(r"{(\w+)}")
 
 
-def openapi(pipelines: Pipelines) -> dict[str, Any]:
-    """The document for a service with these pipelines."""
+def openapi(pipelines: Pipelines, *, needs_keys: bool = False) -> dict[str, Any]:
+    """The document for a service with these pipelines. Where it needs keys, each operation says so."""
     types = _Types(kind for operation in OPERATIONS.values() for kind in _kinds(operation))
     paths: dict[str, Any] = {}
     for (method, path), operation in OPERATIONS.items():
-        paths.setdefault(path, {})[method.lower()] = _operation(types, path, operation)
+        members = _operation(types, path, operation)
+        members["security"] = _security(operation, needs_keys=needs_keys)
+        paths.setdefault(path, {})[method.lower()] = members
     params = {name: pipeline.params for name, pipeline in pipelines.items()}
     return {
         "openapi": "3.1.0",
@@ -98,7 +123,6 @@ def _operation(types: _Types, path: str, operation: Operation) -> dict[str, Any]
     members: dict[str, Any] = {"operationId": operation.id, "tags": [operation.tag], "summary": operation.summary}
     if operation.description:
         members["description"] = operation.description
-    members["security"] = _security(operation)
     members["parameters"] = [_parameter(types, parameter) for parameter in parameters(path, operation)]
     if operation.body:
         content = {name: {"schema": types.schema(kind)} for name, kind in operation.body.items()}
@@ -116,11 +140,12 @@ def curl(operation: Operation, url: str = "http://127.0.0.1:8080") -> str:
     return "curl -s " + operation.example.format(url=url)
 
 
-def _security(operation: Operation) -> list[dict[str, list[str]]]:
-    """A key with the scope, however it is sent; or none, at a service on loopback that has no keys."""
+def _security(operation: Operation, *, needs_keys: bool) -> list[dict[str, list[str]]]:
+    """A key with the scope, however it is sent; or none, where none is needed."""
     if operation.scope is None:
         return []
-    return [{"bearer": [operation.scope]}, {"apiKey": [operation.scope]}, {}]
+    ways: list[dict[str, list[str]]] = [{"bearer": [operation.scope]}, {"apiKey": [operation.scope]}]
+    return ways if needs_keys else [*ways, {}]
 
 
 def _parameter(types: _Types, parameter: Parameter) -> dict[str, Any]:
@@ -163,6 +188,6 @@ def _refusal(types: _Types, codes: list[str]) -> dict[str, Any]:
         "description": "\n".join(lines),
         "content": {"application/problem+json": {"schema": schema}},
     }
-    if PROBLEMS[codes[0]][0] == 503 and codes != ["corrupt_record"]:
-        members["headers"] = {"Retry-After": _header(types, "Retry-After")}
+    if names := OF_PROBLEMS.get(PROBLEMS[codes[0]][0]):
+        members["headers"] = {name: _header(types, name) for name in names}
     return members

@@ -11,6 +11,7 @@ from callsheet.http.jobs import MAX_PAGE, NoFields, RetryBody
 from callsheet.http.openapi_model import (
     BODY,
     CHANGE,
+    FILES,
     IDEMPOTENCY_KEY,
     IF_MATCH,
     IF_NONE_MATCH,
@@ -36,18 +37,20 @@ OPERATIONS: Table = {
         id="submitJob",
         tag=_TAG,
         summary="Submit a job",
-        description="The file goes straight to disk while it comes in. Give `pipeline` and `params` before `file`: "
-        "a mistake in them is then told before the file is sent.",
+        description="As a form with the file in it, which goes straight to disk; give `pipeline` and `params` before "
+        "`file`, and a mistake in them is told before the file is sent. Or as JSON, naming an upload that is finished, "
+        "or an address that the file is fetched from.",
         scope="write",
         takes=(IDEMPOTENCY_KEY,),
-        body={"multipart/form-data": Named("Submission")},
+        body={"multipart/form-data": Named("Submission"), JSON: Named("SubmissionByReference")},
         answers={202: _a_job("Accepted: from here on it is never lost.", "Location")},
         problems=(
             *("invalid_parameter", "invalid_json", "invalid_multipart", "forbidden_origin", "body_timeout"),
             *("job_expired", "body_too_large", "upload_too_large", "unsupported_media_type", "missing_part"),
             *("unexpected_part", "duplicate_part", "empty_file", "unknown_pipeline", "invalid_params"),
-            *("callback_unsupported", "source_unsupported", "idempotency_key_reused", "message_rejected"),
-            *("unavailable", "mailbox_full", "corrupt_record", "storage_full"),
+            *("invalid_field", "callback_unsupported", "source_unsupported", "url_forbidden", "unknown_upload"),
+            *("upload_incomplete", "upload_locked", "idempotency_key_reused", "message_rejected", "unavailable"),
+            *("mailbox_full", "corrupt_record", "storage_full", "quota_exceeded", "too_many_jobs", *FILES),
         ),
         example="-F pipeline=transcribe -F file=@talk.mp3 {url}/v1/jobs",
     ),
@@ -130,30 +133,34 @@ OPERATIONS: Table = {
 def pipeline_schemas(params: dict[str, type[Any]]) -> dict[str, Any]:
     """Components made from the pipelines on offer: the params of each, and what may be submitted."""
     components: dict[str, Any] = {}
-    forms = []
+    forms, references = [], []
     for name, kind in params.items():
         (schema,), found = msgspec.json.schema_components((kind,), ref_template=f"#/components/schemas/{name}.{{name}}")
         components |= {f"{name}.{key}": value for key, value in found.items()}
         # Whatever the type itself says, a parameter that the pipeline does not know is refused.
         components[schema["$ref"].rpartition("/")[2]]["additionalProperties"] = False
-        forms.append(_form(name, schema))
-    return {**components, "Submission": {"oneOf": forms}}
+        forms.append(_submission(name, {**schema, "description": "As JSON."}, {"file": _FILE}, "file"))
+        references.append(_submission(name, {"anyOf": [schema, {"type": "null"}]}, _REFERENCES))
+    return {**components, "Submission": {"oneOf": forms}, "SubmissionByReference": {"oneOf": references}}
 
 
-def _form(name: str, params: dict[str, Any]) -> dict[str, Any]:
+_FILE = {
+    "type": "string",
+    "contentMediaType": "application/octet-stream",
+    "minLength": 1,
+    "description": "The audio or video file.",
+}
+_REFERENCES = {
+    "upload": {"type": ["string", "null"], "description": "A finished upload: its id or its path."},
+    "source_url": {"type": ["string", "null"], "description": "Instead: where the file is fetched from."},
+}
+
+
+def _submission(name: str, params: dict[str, Any], more: dict[str, Any], *required: str) -> dict[str, Any]:
     return {
         "title": name,
         "type": "object",
-        "properties": {
-            "pipeline": {"const": name},
-            "params": {**params, "description": "As JSON."},
-            "file": {
-                "type": "string",
-                "contentMediaType": "application/octet-stream",
-                "minLength": 1,
-                "description": "The audio or video file.",
-            },
-        },
-        "required": ["pipeline", "file"],
+        "properties": {"pipeline": {"const": name}, "params": params, **more},
+        "required": ["pipeline", *required],
         "additionalProperties": False,
     }

@@ -79,16 +79,18 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     def refusals(self) -> dict[int, list[str]]:
         """The codes of its problems, by status."""
         found: dict[int, list[str]] = {}
-        for code in dict.fromkeys((*self.problems, "internal")):
+        for code in dict.fromkeys((*self.problems, *(LIMITED if self.scope else ()), "unknown_host", "internal")):
             found.setdefault(PROBLEMS[code][0], []).append(code)
         return found
 
 
+LIMITED = ("unauthorized", "forbidden", "rate_limited", "unavailable")  # whatever asks for a key
 Table = Mapping[tuple[Method, str], Operation]
 
 # What is in the path of a route: by name, the same in each route.
 IN_PATH: dict[str, Parameter] = {
     "job_id": Parameter("job_id", "path", JobId, "Which job.", required=True),
+    "upload_id": Parameter("upload_id", "path", JobId, "Which upload.", required=True),
     "name": Parameter("name", "path", str, "Name of an artifact, as the list of artifacts has it.", required=True),
 }
 
@@ -99,8 +101,18 @@ HEADERS: dict[str, tuple[Kind, str]] = {
     "Content-Disposition": (str, "Always an attachment; its name as in RFC 6266."),
     "Content-Range": (str, "Which bytes these are, of how many."),
     "ETag": (str, "Of a job: its `seq`, quoted. Of an artifact: its SHA-256, quoted."),
+    "Last-Modified": (str, "When it was made."),
     "Location": (str, "Where it is found."),
+    "RateLimit": (str, "How many requests are left, `r`, and when all are there again, in `t` seconds."),
+    "RateLimit-Policy": (str, "How many requests, `q`, may be sent in `w` seconds."),
     "Retry-After": (int, "Seconds after which trying again may help."),
+    "Tus-Extension": (str, "What is spoken beyond the core."),
+    "Tus-Max-Size": (int, "Most bytes of one upload."),
+    "Tus-Resumable": (Literal["1.0.0"], "The version of the protocol."),
+    "Tus-Version": (str, "The versions that are spoken."),
+    "Upload-Expires": (str, "Until when it is kept, if nothing more arrives."),
+    "Upload-Offset": (int, "How many bytes are there."),
+    "WWW-Authenticate": (str, "How to say who you are."),
 }
 
 
@@ -124,7 +136,15 @@ IDEMPOTENCY_KEY = header(
     "Your name for this request. Repeated with the same key and body within a day, it is the same job.",
 )
 
+# Headers of problems, by status.
+OF_PROBLEMS: dict[int, tuple[str, ...]] = {
+    401: ("WWW-Authenticate",),
+    429: ("Retry-After", "RateLimit", "RateLimit-Policy"),
+    503: ("Retry-After",),
+}
+
 # Groups of problems.
+FILES = ("store_unavailable", "store_misconfigured")  # whatever reads or writes one
 JOB = ("not_found", "job_expired", "corrupt_record", "unavailable")  # whatever looks a job up
 CHANGE = ("forbidden_origin", "mailbox_full", "message_rejected")  # whatever is no GET and asks a job's owner
 BODY = ("invalid_json", "body_timeout", "body_too_large", "unsupported_media_type", "invalid_field")  # JSON comes in

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from callsheet.http import schemas
-from callsheet.http.openapi_model import JSON, Answer, Kind, Operation, Raw, Table
+from callsheet.http.openapi_model import BODY, JSON, Answer, Kind, Operation, Raw, Table
 
 _TAG = "service"
 
@@ -32,6 +32,19 @@ OPERATIONS: Table = {
         },
         problems=("not_ready",),
         example="{url}/readyz",
+    ),
+    ("POST", "/v1/tickets"): Operation(
+        id="getTicket",
+        tag="events",
+        summary="Get a one-time ticket",
+        description="For a page in a browser, which can send no header with a WebSocket or an EventSource: it connects "
+        "with `?ticket=…`, once, within 30 seconds. The ticket stands for the key of this request.",
+        takes=(),
+        body={JSON: Raw({"type": "object"})},
+        body_required=False,
+        answers={201: Answer("It.", {JSON: schemas.Ticket})},
+        problems=(*BODY[:-1], "forbidden_origin"),
+        example="-X POST {url}/v1/tickets",
     ),
     ("GET", "/openapi.json"): _page(
         "openapi", "This interface, as OpenAPI 3.1", "/openapi.json", JSON, Raw({"type": "object"})

@@ -121,6 +121,13 @@ class OutcomeFrame(msgspec.Struct, frozen=True, tag_field="type", tag="outcome")
     allowed_actions: list[Action] | msgspec.UnsetType = msgspec.UNSET
 
 
+class Ticket(msgspec.Struct, frozen=True):
+    """Stands for a key, once."""
+
+    ticket: str
+    expires_in: Annotated[int, Meta(description="Seconds.")]
+
+
 class Status(msgspec.Struct, frozen=True):
     """How the service is."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import json
 import socket
@@ -23,9 +22,7 @@ from websockets.sync.client import connect
 from callsheet.http import worker
 from tests.http.service import Api, Stages, submit
 from tests.http.test_problems import FILE, PIPELINE, form
-from tests.http.test_uploads import HEAD, chunk, dial
-
-CHUNKED = HEAD.format(more="Transfer-Encoding: chunked").encode()
+from tests.http.test_uploads import chunk, dial
 
 
 def test_open_feeds_are_let_go_when_the_service_stops(make_api: Callable[..., Api]) -> None:
@@ -119,27 +116,6 @@ def test_gunicorn_still_has_the_names_that_the_worker_builds_on() -> None:
     for name in ("_awaiting_request", "_current_request", "_request_ready", "_closed", "req_count", "transport"):
         assert f"self.{name} = " in made
     assert callable(gasgi.ASGIWorker.handle_exit_signal)
-
-
-@pytest.mark.parametrize(
-    ("raw", "status"),
-    [
-        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"414"),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 1_000_000 + b"\r\n\r\n", b"431"),
-        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X%d: 1\r\n" % n for n in range(10_000)) + b"\r\n", b"431"),
-        (b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", b"400"),
-        (b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", b"400"),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", b"400"),
-        (b"GET / HTTP/1.1\rHost: x\r\n\r\n", b"400"),
-        (CHUNKED + b"\r\nzz\r\n", b"400"),
-    ],
-    ids=["uri", "header", "headers", "te+cl", "cl+cl", "host+host", "bare cr", "chunk"],
-)  # fmt: skip
-def test_a_malformed_request_is_refused(api: Api, raw: bytes, status: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", api.port), timeout=10) as link:
-        with contextlib.suppress(OSError):  # refused while still being sent: the answer is there all the same
-            link.sendall(raw)
-        assert link.recv(65536).split(b" ")[1] == status
 
 
 def test_an_early_refusal_leaves_the_connection_usable_or_closed(api: Api, stages: Stages) -> None:
