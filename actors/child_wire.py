@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from callsheet.actors.store import Place
+from callsheet.media.providers.base import ProviderSettings
 from callsheet.pipelines.declare import StageOutput
 
 MAX_MESSAGE = 8 << 20  # bytes the child may send at once: an output has bounds of its own, far below
@@ -24,6 +25,8 @@ class Setup(msgspec.Struct, frozen=True, tag=True):
     memory: int
     file_size: int
     max_upload: int
+    threads: int
+    providers: ProviderSettings = ProviderSettings()
 
 
 class Request(msgspec.Struct, frozen=True, tag=True):
@@ -41,6 +44,7 @@ class Request(msgspec.Struct, frozen=True, tag=True):
     files: dict[str, dict[str, Place]] = {}
     data: dict[str, dict[str, Any]] = {}
     instances: dict[str, tuple[str, ...]] = {}
+    ledger: str = ""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):

@@ -80,6 +80,7 @@ class ChildContext:
         self._voice = voice
         self._over = False
         self.params = params
+        self.ledger = Path(request.ledger)
         self.folder = Path(request.folder)
         self.item = request.item
         self._shelf = Shelf(self.folder)

@@ -18,6 +18,7 @@ from callsheet.actors.child import Child, ChildDiedError, Children
 from callsheet.actors.child_wire import Advanced, Done, Raised, Ready, Request, Said, Showed
 from callsheet.actors.errors import CallsheetError, CorruptRecord, StorageFull, StoreAway
 from callsheet.actors.failpoints import failpoint
+from callsheet.actors.paid import PaidSteps
 from callsheet.actors.stage_reports import Ending, Reporter, deliver
 from callsheet.actors.store import ArtifactStore, BadFileError, Place, input_file, stage_folder
 from callsheet.actors.work_folders import WorkFolders
@@ -73,6 +74,7 @@ class Tools:
     folders: WorkFolders
     heartbeat: float
     name: Callable[[], str]
+    paid: PaidSteps
 
 
 class StageRun:
@@ -247,6 +249,7 @@ class StageRun:
             files={s.name: {r.name: locate(r) for r in s.outputs} for s in done},
             data={s.name: s.data for s in done},
             instances={spec.name: tuple(s.name for s in done if s.spec == spec.name) for spec in job.graph},
+            ledger=str(self._tools.paid.ledger(job.id)),
         )
 
     def _locator(self, job: Job) -> Callable[[FileRef], Place]:
@@ -263,6 +266,8 @@ class StageRun:
         self._log.info("stage over", how=type(ending).__name__, counts=heard.counts)
         if isinstance(ending, Succeeded) and heard.counts is False:
             self._tools.store.withdraw(self.job, self._folder)
+        if isinstance(ending, Stopped) and ending.reason == "interrupted":
+            self._tools.paid.stopped(self.job)
         if isinstance(ending, Succeeded) and heard.handed_on:
             self.following = StageRun(self._tools, self.job, *heard.handed_on, worker=ending.onward)
 

@@ -20,6 +20,7 @@ from callsheet.actors.child import ChildDiedError, Children, ChildSpec
 from callsheet.actors.child_wire import Setup
 from callsheet.actors.failpoints import failpoint
 from callsheet.actors.interrupts import Interrupts
+from callsheet.actors.paid import BUYING_QUEUE, PaidSteps, provider_settings
 from callsheet.actors.stage_run import Reason, StageRun, Tools
 from callsheet.actors.stores import open_store
 from callsheet.actors.work_folders import WorkFolders
@@ -47,12 +48,15 @@ def run_worker(settings: Settings, queues: Iterable[str], concurrency: int | Non
     folders = WorkFolders(settings.data / "work")
     folders.sweep()
     store = open_store(settings)
+    paid = PaidSteps(settings, jobs)
+    paid.sweep()
     running = Running()
     interrupts = Interrupts(settings.journal, running.interrupt)
     lanes = []
     for queue, count in slots.items():
-        children = Children(_child_spec(settings, count))
-        tools = Tools(jobs, store, children, folders, settings.heartbeat_seconds, _names(f"{folders.name}-{queue}"))
+        children = Children(_child_spec(settings, queue, count))
+        names = _names(f"{folders.name}-{queue}")
+        tools = Tools(jobs, store, children, folders, settings.heartbeat_seconds, names, paid)
         lanes.append(Lane(make_broker(settings.broker), queue, count, tools, running))
     for lane in lanes:
         lane.start()
@@ -201,14 +205,17 @@ def _stop_signals() -> threading.Event:
     return stop
 
 
-def _child_spec(settings: Settings, slots: int) -> ChildSpec:
-    threads = str(max(1, len(os.sched_getaffinity(0)) // slots))
+def _child_spec(settings: Settings, queue: str, slots: int) -> ChildSpec:
+    threads = max(1, len(os.sched_getaffinity(0)) // slots)
     kept = {n: v for n, v in environment().items() if n in KEPT or n.startswith(KEPT_PREFIXES)}
+    providers = provider_settings(settings)
     setup = Setup(
         pipelines=settings.pipelines,
         models=str(settings.models),
         memory=int(settings.stage_memory_bytes),
         file_size=max(8 * GIB, 16 * int(settings.max_upload_bytes)),
         max_upload=int(settings.max_upload_bytes),
+        threads=threads,
+        providers=providers if queue == BUYING_QUEUE else providers.without_keys(),
     )
-    return ChildSpec(setup, {**kept, "OMP_NUM_THREADS": threads}, retire_at=int(settings.stage_memory_bytes) // 2)
+    return ChildSpec(setup, {**kept, "OMP_NUM_THREADS": str(threads)}, retire_at=int(settings.stage_memory_bytes) // 2)

@@ -36,6 +36,7 @@ from callsheet.config.kinds import (
 __all__ = ["Settings", "SettingsError", "environment", "load_settings"]
 
 PREFIX = "CALLSHEET_"
+WEB_ORIGIN = r"^https?://[^/?#@\s]+$"
 TEST_PREFIX = "CALLSHEET_TEST_"
 
 
@@ -184,11 +185,46 @@ class Settings(BaseSettings):
         ByteSize(4096 * MIB), description="Most memory (data segment) the process of one stage may take."
     )
     pipelines: Names = Field(
-        ("callsheet.pipelines.transcribe:pipeline",),
+        (
+            "callsheet.pipelines.transcribe:pipeline",
+            "callsheet.pipelines.restyle:pipeline",
+            "callsheet.pipelines.preview:pipeline",
+        ),
         description="Pipelines on offer, as `package.module:attribute`, comma-separated.",
     )
     model: str = Field(
         "base", min_length=1, description="Recognition model: a size that faster-whisper knows, or a folder."
+    )
+
+    # Paid models, for `restyle`: only workers of the queue `io` need the keys
+    gemini_key: SecretStr | None = Field(None, description="Key of the Gemini API, which makes pictures. Unset: off.")
+    gemini_url: str = Field(
+        "https://generativelanguage.googleapis.com", pattern=WEB_ORIGIN, description="Where the Gemini API is."
+    )
+    gemini_model: str = Field(
+        "gemini-2.5-flash-image", pattern=r"^[\w.-]+$", description="The model that makes and relights pictures."
+    )
+    fal_key: SecretStr | None = Field(None, description="Key of fal.ai, whose models work on video. Unset: off.")
+    fal_queue_url: str = Field("https://queue.fal.run", pattern=WEB_ORIGIN, description="Where fal.ai's queue is.")
+    fal_rest_url: str = Field("https://rest.fal.ai", pattern=WEB_ORIGIN, description="Where fal.ai takes files.")
+    fal_file_hosts: Hosts = Field(
+        ("fal.media", "storage.googleapis.com"),
+        description="Hosts that fal.ai's files are fetched from, and sent to, besides the two above; or below them.",
+    )
+    fal_relight_model: str = Field(
+        "fal-ai/id-v2v/relight",
+        pattern=r"^[\w.-]+(/[\w.-]+)+$",
+        description="The model that carries a relit first frame through a video.",
+    )
+    fal_matte_model: str = Field(
+        "fal-ai/birefnet/v2/video",
+        pattern=r"^[\w.-]+(/[\w.-]+)+$",
+        description="The model that cuts a subject out of a video.",
+    )
+    provider_poll_seconds: Seconds = Field(2.0, description="Pause between two looks at an order that is in work.")
+    provider_call_seconds: Seconds = Field(120.0, description="Longest wait for a provider within one call.")
+    provider_patience_seconds: Seconds = Field(
+        1500.0, description="How long one try waits for an order. A later try waits for the same order."
     )
 
     # Logs and tests

@@ -75,6 +75,11 @@ class StageContext(Protocol):
         ...
 
     @property
+    def ledger(self) -> Path:
+        """A folder of this job for what must outlive a try: records of paid steps. May not be there yet."""
+        ...
+
+    @property
     def item(self) -> Any:
         """What this instance of a fan-out is for; else None."""
         ...

@@ -22,6 +22,7 @@ class RecordingContext:
     def __init__(self, root: Path, stage: str, params: Any, source: InputFile, data: dict[str, Any]) -> None:
         self.root, self.params, self.input, self.item = root, params, source, None
         self.folder = root / stage
+        self.ledger = root / "ledger"
         self.folder.mkdir(parents=True)
         self.published = data
         self.fractions: list[float] = []

@@ -1,0 +1,65 @@
+"""Stages that any pipeline can add, since people would rather look than read: a waveform and a contact sheet.
+
+Declare them with `may_fail=True` and a small weight: a picture that cannot be made costs nobody his job. Both work on
+every input: one without sound has no waveform, one without moving pictures no contact sheet, and the log says so.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from callsheet.jobs.graph import RetryPolicy
+from callsheet.media import probe, storyboard, waveform
+from callsheet.media.limits import current
+from callsheet.pipelines.declare import OutputFile, Stage, StageContext, StageOutput, stage
+
+WAVEFORM = (
+    OutputFile("waveform.json", "application/json", artifact=True),
+    OutputFile("waveform.png", "image/png", artifact=True),
+)
+STORYBOARD = (
+    OutputFile("storyboard.jpg", "image/jpeg", artifact=True),
+    OutputFile("storyboard.vtt", "text/vtt; charset=utf-8", artifact=True),
+)
+SHORTEST = 0.1  # seconds: a picture can be made of any length
+
+
+def waveform_stage(needs: tuple[str, ...] = ("probe",)) -> Stage:
+    """The waveform of the input, as `waveform.json` (peaks) and `waveform.png`, in a stage `waveform`."""
+    return stage(draw_waveform, name="waveform", needs=needs, deadline=1800, retry=_ONCE, may_fail=True, weight=0.5)
+
+
+def storyboard_stage(needs: tuple[str, ...] = ("probe",)) -> Stage:
+    """The contact sheet of the input, as `storyboard.jpg` and `storyboard.vtt`, in a stage `storyboard`."""
+    return stage(draw_storyboard, name="storyboard", needs=needs, deadline=1800, retry=_ONCE, may_fail=True, weight=0.5)
+
+
+def look_at(context: StageContext) -> probe.MediaFacts:
+    """Facts about the input, whether or not it has sound. Raises MediaError."""
+    limits = msgspec.structs.replace(current(), min_seconds=SHORTEST)
+    return probe.probe(context.input.path, limits, need_sound=False)
+
+
+def draw_waveform(context: StageContext) -> StageOutput:
+    """The stage `waveform`."""
+    facts = look_at(context)
+    if not facts.audio:
+        context.log("There is no sound, and so no waveform.")
+        return StageOutput()
+    peaks, picture = (context.folder / file.name for file in WAVEFORM)
+    waveform.write(context.input.path, facts, peaks, picture)
+    return StageOutput(files=WAVEFORM)
+
+
+def draw_storyboard(context: StageContext) -> StageOutput:
+    """The stage `storyboard`."""
+    facts = look_at(context)
+    if facts.video is None:
+        context.log("There is no moving picture, and so no contact sheet.")
+        return StageOutput()
+    sheet, track = (context.folder / file.name for file in STORYBOARD)
+    made = storyboard.write(context.input.path, facts, sheet, track, context.progress)
+    return StageOutput(files=STORYBOARD, result={"storyboard": msgspec.to_builtins(made)})
+
+
+_ONCE = RetryPolicy(tries=1)
