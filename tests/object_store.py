@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import selectors
 import socket
 import subprocess
@@ -43,6 +44,11 @@ class ObjectStore:
                 httpx.put(f"{self.url}/{BUCKET}").raise_for_status()
                 return self
             time.sleep(0.05)
+
+    def keys(self, prefix: str) -> list[str]:
+        """What lies under the prefix."""
+        answer = httpx.get(f"{self.url}/{BUCKET}", params={"list-type": "2", "prefix": f"{prefix}/"})
+        return re.findall(r"<Key>(.*?)</Key>", answer.raise_for_status().text)
 
     def settings(self, prefix: str, **changes: str) -> dict[str, str]:
         """What a role is told to keep its files here."""
