@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from callsheet.http import schemas
+from callsheet.http.jobs import NoFields
 from callsheet.http.openapi_model import BODY, JSON, Answer, Kind, Operation, Raw, Table
 
 _TAG = "service"
@@ -39,11 +40,10 @@ OPERATIONS: Table = {
         summary="Get a one-time ticket",
         description="For a page in a browser, which can send no header with a WebSocket or an EventSource: it connects "
         "with `?ticket=…`, once, within 30 seconds. The ticket stands for the key of this request.",
-        takes=(),
-        body={JSON: Raw({"type": "object"})},
+        body={JSON: NoFields},
         body_required=False,
         answers={201: Answer("It.", {JSON: schemas.Ticket})},
-        problems=(*BODY[:-1], "forbidden_origin"),
+        problems=(*BODY, "forbidden_origin"),
         example="-X POST {url}/v1/tickets",
     ),
     ("GET", "/openapi.json"): _page(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.http.service import Api, Role, submit
+from tests.http.service import ROOT, Api, Role, submit
 from tests.servers import RedisServer
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -54,5 +54,6 @@ def test_no_request_that_can_be_made_up_breaks_the_contract(
     command = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIG), "run"]
     more = ["--generation-database", "none", "--warnings", "off", "--no-color", "--continue-on-failure"]
     command += [f"{service.url}/openapi.json", *bounds, *more]
-    found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, check=False)
     assert found.returncode == 0, found.stdout[-20_000:] + found.stderr
