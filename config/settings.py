@@ -111,6 +111,11 @@ class Settings(BaseSettings):
     reply_timeout: Seconds = Field(
         2.0, description="How long a request waits for the job's owner before it answers 202."
     )
+    openai_wait_seconds: Seconds = Field(
+        570.0,
+        description="How long a request to /v1/audio/... waits for its transcript, unless it is streamed. OpenAI's own "
+        "client gives up after 600, and would ask again.",
+    )
     body_patience_seconds: Seconds = Field(
         30.0,
         description="Longest pause in an upload, and its first allowance; after that it must bring 1 KiB a second.",

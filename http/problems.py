@@ -69,6 +69,12 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "redelivered_too_often": (409, "The webhook was asked for too often"),
     "precondition_failed": (412, "The job has changed"),
     "unknown_stage": (422, "The job has no such stage"),
+    # A transcription asked for as of the OpenAI API
+    "input_refused": (400, "The recording, or what was asked of it, cannot be used"),
+    "unknown_model": (404, "There is no such model"),
+    "job_cancelled": (409, "The job was cancelled"),
+    "job_failed": (500, "The job has failed"),
+    "job_takes_long": (504, "The job takes longer than a request waits"),
     # The service
     "message_rejected": (500, "The job could not apply this"),
     "internal": (500, "Something went wrong on our side"),

@@ -43,9 +43,9 @@ class Submitting:
         self._pipelines = pipelines
         self._uploads = uploads
 
-    async def submit(self, req: falcon.asgi.Request) -> Job:
+    async def submit(self, req: falcon.asgi.Request, intake: Intake | None = None) -> Job:
         """The job that this request makes, or has made before under the same idempotency key. Raises Problem."""
-        intake = self._intake(req)
+        intake = intake or self._intake(req)
         key = _idempotency_key(req)
         tenant = tenant_of(req)
         job = await self._jobs.job_id_for(tenant, key)
