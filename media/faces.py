@@ -48,5 +48,6 @@ def _face(row: Any, width: int, height: int) -> Face:
 def _detector(width: int, height: int) -> Any:
     import cv2  # noqa: PLC0415  (only the processes that look at pictures need it)
 
-    cv2.setLogLevel(2)  # errors only: it warns of a preference that nobody has stated
+    logging: Any = cv2.utils.logging
+    logging.setLogLevel(logging.LOG_LEVEL_ERROR)  # it warns of a preference that nobody has stated
     return cv2.FaceDetectorYN.create(str(MODEL), "", (width, height), CONFIDENCE)

@@ -76,7 +76,7 @@ def pictures(path: Path, picture: Picture, start: float = 0.0, end: float = floa
     with open_media(path) as container:
         stream: Any = container.streams[picture.index]
         stream.thread_type = "AUTO"
-        offset = (container.start_time or 0) / av.time_base  # type: ignore[redundant-expr]  # it is None at times
+        offset = _began(container)
         if start > SEEK_BACK:
             with contextlib.suppress(av.error.FFmpegError):  # what cannot be sought is read from its beginning
                 container.seek(round((start - SEEK_BACK + offset) * av.time_base))
@@ -86,6 +86,11 @@ def pictures(path: Path, picture: Picture, start: float = 0.0, end: float = floa
             if frame.time - offset >= end:
                 return
             yield Seen(frame.time - offset, frame, picture.rotation)
+
+
+def _began(container: Any) -> float:
+    """The file's first timestamp in seconds; a container may have no idea."""
+    return float((container.start_time or 0) / av.time_base)
 
 
 def _decoded(container: InputContainer, index: int) -> Iterator[VideoFrame]:
