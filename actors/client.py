@@ -142,6 +142,17 @@ class Jobs:
         more = page[-1] if len(newest) > limit else None
         return [job for job in found if job is not None], more
 
+    async def count(self, tenant: str) -> tuple[int, int]:
+        """How many jobs of a tenant have not ended, and how many it has in all."""
+        keys = await self._all_partitions()
+        pipe = self.redis.pipeline(transaction=False)
+        for partition in keys:
+            pipe.zcard(partition.open(tenant))
+            pipe.zcard(partition.index(tenant))
+        with unavailable():
+            found = await pipe.execute()
+        return sum(found[::2]), sum(found[1::2])
+
     async def _newest(self, tenant: str, count: int, before: tuple[int, str] | None) -> list[tuple[int, str]]:
         keys = await self._all_partitions()
         pipe = self.redis.pipeline(transaction=False)

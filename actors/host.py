@@ -17,6 +17,7 @@ import redis
 import structlog
 
 from callsheet.actors import performer as performing
+from callsheet.actors.charged_store import open_charged_store
 from callsheet.actors.committer import Committer, JournalDownError, connect
 from callsheet.actors.errors import StoreAway
 from callsheet.actors.failpoints import configure, failpoint
@@ -25,7 +26,6 @@ from callsheet.actors.keys import partition_of
 from callsheet.actors.leases import Leases
 from callsheet.actors.ownership import Ownership
 from callsheet.actors.pool import Pool
-from callsheet.actors.stores import open_store
 from callsheet.actors.webhook_post import Poster
 from callsheet.actors.webhooks import Deliverer
 from callsheet.config.settings import Settings
@@ -68,7 +68,7 @@ class Host:
         self._redis = connect(settings.journal)
         self._committer = Committer(settings.journal)
         self._pool = Pool(settings.host_pool_threads, "jobs")
-        self._store = open_store(settings)
+        self._store = open_charged_store(settings)
         poster = Poster(settings.webhook_timeout_seconds, settings.allowed_addresses)
         self._deliverer = Deliverer(self._redis, poster)
         self._performer = performing.Performer(settings.journal, settings.broker, self._store, self._deliverer.take)

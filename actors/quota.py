@@ -6,6 +6,8 @@ never above the limit. Setting an entry again changes nothing, so every step her
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 from collections.abc import Callable, Iterable
 from importlib.resources import files
 from typing import Any
@@ -63,6 +65,10 @@ class Ledger:
     def release(self, tenant: str, holder: str) -> None:
         """Let go what a holder holds. Harmless when it holds nothing."""
         self._set(tenant, None, [(_HELD, holder, 0, "")])
+
+    def claim(self, tenant: str, holder: str | None = None, reserved: int = 0) -> Claim:
+        """A claim of one upload, by itself or on what `holder` has reserved already."""
+        return Claim(self, tenant, holder or f"form/{secrets.token_hex(8)}", reserved)
 
     def settle(self, tenant: str, holder: str, job: str, count: int) -> None:
         """What was on its way is the input of a job now, of `count` bytes. The holder holds nothing any more."""
@@ -124,6 +130,37 @@ class Ledger:
             reraise=True,
         )
         return trying(_asked, ask)
+
+
+class Claim:
+    """What one upload has reserved. Not for several threads at once."""
+
+    def __init__(self, ledger: Ledger, tenant: str, holder: str, reserved: int) -> None:
+        self._ledger = ledger
+        self._tenant = tenant
+        self._holder = holder
+        self._reserved = reserved
+
+    def grow(self, count: int) -> None:
+        """Have `count` bytes reserved, or some more, so that not every piece has to ask. Raises QuotaExceeded."""
+        if count <= self._reserved:
+            return
+        wanted = -(-count // STEP) * STEP
+        try:
+            self._ledger.reserve(self._tenant, self._holder, wanted)
+        except QuotaExceeded:  # there may be room for just this much
+            wanted = count
+            self._ledger.reserve(self._tenant, self._holder, wanted)
+        self._reserved = wanted
+
+    def settle(self, job: str, count: int) -> None:
+        """The upload is the input of a job now, of `count` bytes."""
+        self._ledger.settle(self._tenant, self._holder, job, count)
+
+    def drop(self) -> None:
+        """Nothing is left to reserve room for. While Redis is away it is left to itself, and goes in time."""
+        with contextlib.suppress(Unavailable):
+            self._ledger.release(self._tenant, self._holder)
 
 
 def _asked(ask: Callable[[], Any]) -> Any:

@@ -20,6 +20,7 @@ from typing import Protocol
 import msgspec
 
 from callsheet.actors.keys import JOB_ID
+from callsheet.actors.quota import Claim
 from callsheet.actors.store_files import BadFileError, plain_name, storage
 from callsheet.jobs.job import FileRef, InputRef
 from callsheet.pipelines.declare import OutputFile
@@ -55,7 +56,10 @@ Place = str | Remote  # a path on this machine, or where to get the file from
 
 
 class Upload:
-    """An upload in the making: write it, then give it to `accept_input`, or discard it."""
+    """An upload in the making: write it, then give it to `accept_input`, or discard it. `claim`: who is asked before it
+    grows, and told when it is discarded."""
+
+    claim: Claim | None = None
 
     def __init__(self, folder: Path) -> None:
         descriptor, name = tempfile.mkstemp(prefix="upload-", dir=folder)
@@ -70,7 +74,9 @@ class Upload:
         return self._digest.hexdigest()
 
     def write(self, piece: bytes) -> None:
-        """Append some bytes. Raises StorageFull."""
+        """Append some bytes. Raises StorageFull; QuotaExceeded and Unavailable of its claim."""
+        if self.claim is not None:
+            self.claim.grow(self.bytes + len(piece))
         with storage():
             view = memoryview(piece)
             while view:
@@ -89,6 +95,8 @@ class Upload:
         """Remove it. Harmless once it was accepted."""
         self._file.close()
         self.path.unlink(missing_ok=True)
+        if self.claim is not None:
+            self.claim.drop()
 
 
 class ArtifactStore(Protocol):

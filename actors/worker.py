@@ -16,13 +16,13 @@ import structlog
 from callsheet.actors import failpoints
 from callsheet.actors.blocking import BlockingJobs
 from callsheet.actors.broker import Broker, declare, dispatch, make_broker
+from callsheet.actors.charged_store import open_charged_store
 from callsheet.actors.child import ChildDiedError, Children, ChildSpec
 from callsheet.actors.child_wire import Setup
 from callsheet.actors.failpoints import failpoint
 from callsheet.actors.interrupts import Interrupts
 from callsheet.actors.paid import BUYING_QUEUE, PaidSteps, provider_settings
 from callsheet.actors.stage_run import Reason, StageRun, Tools
-from callsheet.actors.stores import open_store
 from callsheet.actors.work_folders import WorkFolders
 from callsheet.config.settings import TEST_PREFIX, Settings, SettingsError, environment
 
@@ -30,6 +30,7 @@ log = structlog.get_logger("worker")
 PICK_UP_MS = 20  # longest pause between two looks into an empty queue
 SWEEP_SECONDS = 5.0
 STOP_SECONDS = 6.0
+LEDGER_SECONDS = 60.0  # that a stage's outputs wait for the journal, to be counted
 GIB = 1 << 30
 # A child gets these and nothing else: no address, no password, no token. Proxies are left out, they may hold one.
 KEPT = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "SSL_CERT_FILE"})
@@ -47,7 +48,7 @@ def run_worker(settings: Settings, queues: Iterable[str], concurrency: int | Non
     jobs = BlockingJobs(settings.journal, partitions=settings.partitions)
     folders = WorkFolders(settings.data / "work")
     folders.sweep()
-    store = open_store(settings)
+    store = open_charged_store(settings, patience=LEDGER_SECONDS)
     paid = PaidSteps(settings, jobs)
     paid.sweep()
     running = Running()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from callsheet import __version__
+from callsheet.keys_cli import keys, tenants
 
 if TYPE_CHECKING:
     from callsheet.config.settings import Settings
@@ -75,6 +76,10 @@ def worker(
     from callsheet.actors.worker import run_worker
 
     run_worker(settings, queues=queues)
+
+
+app.add_typer(keys, name="keys")
+app.add_typer(tenants, name="tenants")
 
 
 @app.callback(invoke_without_command=True)

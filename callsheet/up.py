@@ -86,6 +86,11 @@ def embedded_redis(settings: Settings, lock: int) -> tuple[list[Role], Settings]
     return roles, settings.model_copy(update=found)
 
 
+def journal_address(settings: Settings) -> str:
+    """The journal's Redis: where the settings say, else the one that we run on this data folder."""
+    return settings.redis_url or socket_url(socket_path(redis_folder(settings, "journal"), "journal"))
+
+
 def redis_folder(settings: Settings, kind: Kind) -> Path:
     """Where an embedded server keeps its files."""
     return settings.data / "redis" / kind
@@ -132,9 +137,11 @@ def is_ready(settings: Settings) -> bool:
 
 def _greet(settings: Settings) -> None:
     url = f"http://{settings.address}"
+    key = ' -H "X-API-Key: …"' if settings.needs_keys else ""
+    how = "Keys:    callsheet keys create --tenant NAME\n" if key else ""
     sys.stdout.write(
-        f"\nCallsheet is ready: {url}\n"
-        f"Try it:  curl -F file=@tests/fixtures/speech_jfk/jfk.flac -F pipeline=transcribe {url}/v1/jobs\n"
+        f"\nCallsheet is ready: {url}\n{how}"
+        f"Try it:  curl{key} -F file=@tests/fixtures/speech_jfk/jfk.flac -F pipeline=transcribe {url}/v1/jobs\n"
         "Ctrl-C stops everything.\n\n"
     )
     sys.stdout.flush()

@@ -9,26 +9,32 @@ from urllib.parse import urlsplit
 
 import falcon.asgi
 
+from callsheet.actors.charged_store import open_charged_store
 from callsheet.actors.client import Jobs
 from callsheet.actors.failpoints import configure
 from callsheet.actors.feed import Feed
+from callsheet.actors.keyring import Keyring
 from callsheet.actors.pipelines import load_pipelines
-from callsheet.actors.stores import open_store
+from callsheet.actors.rate import Rates
 from callsheet.actors.tenant_feed import TenantFeed
+from callsheet.actors.tenants import AsyncTenants, limits_of
 from callsheet.actors.uploads import UploadStore
 from callsheet.config.settings import Settings
 from callsheet.http.artifacts import ArtifactFile, ArtifactList, ArtifactZip
+from callsheet.http.auth import Doorkeeper
 from callsheet.http.body import App, guarded
 from callsheet.http.documents import documents
 from callsheet.http.events import JobEvents
 from callsheet.http.health import Alive, Index, Ready
 from callsheet.http.hosts import HostCheck
 from callsheet.http.jobs import CancelJob, JobList, OneJob, RetryJob
+from callsheet.http.limits import JobRoom, RateGate
 from callsheet.http.pipelines import PipelineList
 from callsheet.http.problems import ClientGoneError, Problem, answer_problem, drop_answer
 from callsheet.http.socket import JobSocket
 from callsheet.http.submit import Submitting
 from callsheet.http.tenant_events import TenantEvents
+from callsheet.http.tickets import Tickets
 from callsheet.http.tus import TusManners
 from callsheet.http.uploads import OneUpload, UploadList, Uploads
 from callsheet.http.webhooks import RedeliverWebhook, WebhookList
@@ -42,12 +48,23 @@ def create_app(settings: Settings) -> App:
     configure(settings.failpoints)
     jobs = Jobs(settings.journal, partitions=settings.partitions, reply_timeout=settings.reply_timeout)
     feed, tenants = Feed(jobs), TenantFeed(jobs)
-    store = open_store(settings)
+    store = open_charged_store(settings)
+    keyring, rates = Keyring(jobs.redis), Rates(settings.broker_url or settings.journal)
+    limits = AsyncTenants(jobs.redis, limits_of(settings))
     pipelines = load_pipelines(settings.pipelines)
     ping = settings.feed_ping_seconds
-    uploads = Uploads(settings, UploadStore(settings.data / "store" / "uploads", settings.upload_keep_seconds))
-    hosts = [] if settings.needs_keys else [HostCheck(settings.allowed_hosts)]
-    middleware = [*hosts, Manners(), TusManners(int(settings.max_upload_bytes)), Lifespan(jobs, feed, tenants)]
+    uploads = Uploads(
+        settings, UploadStore(settings.data / "store" / "uploads", settings.upload_keep_seconds), store.ledger
+    )
+    submitting = Submitting(settings, jobs, store, pipelines, uploads=uploads, room=JobRoom(jobs, limits))
+    middleware: Any = [
+        HostCheck(None if settings.needs_keys else settings.allowed_hosts),
+        Manners(),
+        Doorkeeper(keyring, needs_keys=settings.needs_keys),
+        RateGate(rates, limits, by_tenant=settings.needs_keys),
+        TusManners(int(settings.max_upload_bytes)),
+        Lifespan(jobs, rates, feed, tenants),
+    ]
     app: Any = falcon.asgi.App(middleware=middleware)
     for path, resource in (
         ("/", Index()),
@@ -55,9 +72,10 @@ def create_app(settings: Settings) -> App:
         ("/readyz", Ready(jobs, settings.data)),
         *documents(pipelines),
         ("/v1/pipelines", PipelineList(pipelines)),
+        ("/v1/tickets", Tickets(keyring)),
         ("/v1/uploads", UploadList(uploads)),
         ("/v1/uploads/{upload_id}", OneUpload(uploads)),
-        ("/v1/jobs", JobList(jobs, Submitting(settings, jobs, store, pipelines, uploads))),
+        ("/v1/jobs", JobList(jobs, submitting)),
         ("/v1/events", TenantEvents(jobs, tenants, ping)),
         ("/v1/jobs/{job_id}", OneJob(jobs)),
         ("/v1/jobs/{job_id}/cancel", CancelJob(jobs)),
@@ -110,8 +128,9 @@ def refuse_foreign_origin(req: falcon.asgi.Request) -> None:
 class Lifespan:
     """The start and the end of a process that serves."""
 
-    def __init__(self, jobs: Jobs, *feeds: Feed | TenantFeed) -> None:
+    def __init__(self, jobs: Jobs, rates: Rates, *feeds: Feed | TenantFeed) -> None:
         self._jobs = jobs
+        self._rates = rates
         self._feeds = feeds
 
     async def process_startup(self, scope: dict[str, Any], _event: Any) -> None:
@@ -125,6 +144,7 @@ class Lifespan:
                 for feed in self._feeds:
                     await feed.close()
                 await self._jobs.close()
+                await self._rates.close()
 
     def _let_go(self) -> None:
         for feed in self._feeds:

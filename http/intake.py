@@ -6,7 +6,8 @@ from typing import Any, Protocol
 
 import falcon.asgi
 
-from callsheet.actors.store import ArtifactStore, Upload
+from callsheet.actors.charged_store import ChargedStore
+from callsheet.actors.store import Upload
 from callsheet.config.settings import Settings
 from callsheet.http.body import MAX_JSON, parse_json
 from callsheet.http.fields import Fields
@@ -39,16 +40,18 @@ class Intake(Protocol):
 class FormIntake:
     """A submission whose file is in the request itself."""
 
-    def __init__(self, settings: Settings, store: ArtifactStore, fields: Fields) -> None:
+    def __init__(self, settings: Settings, store: ChargedStore, fields: Fields) -> None:
         self._settings = settings
         self._store = store
         self._fields = fields
         self._seen: set[str] = set()
         self._file: InputRef | None = None
         self._upload: Upload | None = None
+        self._tenant = ""
 
     async def read(self, req: falcon.asgi.Request, job: str, tenant: str) -> Submit:
         """See Intake."""
+        self._tenant = tenant
         self._check_room(req.content_length or 0)
         async for part in parts(req):
             await self._take(part)
@@ -89,7 +92,7 @@ class FormIntake:
 
     async def _receive(self, part: Part) -> None:
         self._fields.check()  # if they came first, a mistake in them need not wait for the file
-        self._upload = upload = await unbroken(self._store.new_upload)
+        self._upload = upload = await unbroken(self._store.new_upload, self._tenant)
         batch, waiting = list[bytes](), 0
         async for piece in part.pieces():
             waiting += len(piece)

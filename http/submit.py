@@ -6,14 +6,15 @@ import re
 
 import falcon.asgi
 
+from callsheet.actors.charged_store import ChargedStore
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import MailboxFull
 from callsheet.actors.pipelines import Pipelines
-from callsheet.actors.store import ArtifactStore
 from callsheet.actors.uploads import UploadUnknown
 from callsheet.config.settings import Settings
 from callsheet.http.fields import Fields
 from callsheet.http.intake import FormIntake, Intake
+from callsheet.http.limits import JobRoom
 from callsheet.http.problems import Problem
 from callsheet.http.reach import accepted, find_any, send, tenant_of
 from callsheet.http.references import ReferenceIntake
@@ -33,15 +34,18 @@ class Submitting:
         self,
         settings: Settings,
         jobs: Jobs,
-        store: ArtifactStore,
+        store: ChargedStore,
         pipelines: Pipelines,
+        *,
         uploads: Uploads,
+        room: JobRoom,
     ) -> None:
         self._settings = settings
         self._jobs = jobs
         self._store = store
         self._pipelines = pipelines
         self._uploads = uploads
+        self._room = room
 
     async def submit(self, req: falcon.asgi.Request, intake: Intake | None = None) -> Job:
         """The job that this request makes, or has made before under the same idempotency key. Raises Problem."""
@@ -50,6 +54,8 @@ class Submitting:
         tenant = tenant_of(req)
         job = await self._jobs.job_id_for(tenant, key)
         await self._jobs.submission(job)  # if the journal is away, say so before the upload
+        if key is None or await find_any(self._jobs, job) is None:
+            await self._room.check(tenant)
         try:
             submission = await intake.read(req, job, tenant)
             if key is not None and (known := await self._known(submission)):

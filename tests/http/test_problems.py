@@ -13,6 +13,7 @@ import redis
 
 from callsheet.actors import wire
 from callsheet.actors.client import Jobs
+from callsheet.actors.keyring import KeyStore
 from callsheet.actors.keys import PartitionKeys, partition_of
 from callsheet.actors.uploads import UploadInfo, UploadStore
 from callsheet.config.settings import Settings
@@ -130,6 +131,8 @@ def check(answer: httpx.Response, code: str) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
     if status == 405:
         assert answer.headers["allow"]
+    if status == 429:
+        assert int(answer.headers["retry-after"]) > 0
     if status == 503 and code != "corrupt_record":
         assert answer.headers["retry-after"] == "2"
 
@@ -215,7 +218,39 @@ async def unready(settings: Settings, _patch: pytest.MonkeyPatch) -> httpx.Respo
     return await ask_inside(settings, "GET", "/readyz")
 
 
+async def keyless(settings: Settings, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    return await ask_inside(settings.model_copy(update={"auth": "keys"}), "GET", "/v1/jobs")
+
+
+async def not_allowed(settings: Settings, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    with redis.Redis.from_url(settings.journal) as journal:
+        _, secret = KeyStore(journal).create("acme", ("read",))
+    guarded = settings.model_copy(update={"auth": "keys"})
+    return await ask_inside(guarded, "POST", "/v1/jobs", headers={"X-API-Key": secret})
+
+
+async def too_often(settings: Settings, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    slow = settings.model_copy(update={"rate_per_second": 0.001, "rate_burst": 1})
+    assert (await ask_inside(slow, "GET", "/v1/jobs")).status_code == 200
+    return await ask_inside(slow, "GET", "/v1/jobs")
+
+
+async def too_many(settings: Settings, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    with redis.Redis.from_url(settings.journal) as journal:
+        journal.zadd(PartitionKeys(3).index("default"), {NOBODY: 1})
+    return await submit_inside(settings.model_copy(update={"max_stored_jobs": 1}))
+
+
+async def over_quota(settings: Settings, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    return await submit_inside(settings.model_copy(update={"quota_bytes": 4}))
+
+
 INSIDE = {
+    "unauthorized": keyless,
+    "forbidden": not_allowed,
+    "rate_limited": too_often,
+    "too_many_jobs": too_many,
+    "quota_exceeded": over_quota,
     "body_timeout": timed_out,
     "upload_too_large": too_large,
     "storage_full": no_room,

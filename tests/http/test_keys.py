@@ -1,0 +1,234 @@
+"""Who may do what: keys, scopes and tickets over a service that needs them; a foreign job is like no job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from callsheet.cli import app
+from tests.http.service import Api, Role, Stages, eventually
+
+UNKNOWN = "f" * 32
+NOBODY = f"csk_{'A' * 43}"
+
+
+@pytest.fixture(scope="module")
+def keys(addresses: dict[str, str]) -> Callable[..., str]:
+    """Make a key with the command line: `keys("acme", "read")`."""
+
+    def make(tenant: str, *scopes: str) -> str:
+        return command(addresses, "create", "--tenant", tenant, *(part for s in scopes for part in ("--scope", s)))
+
+    return make
+
+
+def command(addresses: dict[str, str], *arguments: str, what: str = "keys", fails: bool = False) -> str:
+    """What `callsheet keys …` prints, or the line in which it says why not."""
+    env = {f"CALLSHEET_{name.upper()}": value for name, value in addresses.items()}
+    done = CliRunner().invoke(app, [what, *arguments], env=env)
+    assert (done.exit_code != 0) is fails, done.output
+    return str(done.exception) if fails else done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def guarded(addresses: dict[str, str], host: Role, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """An API that needs keys, on the files of the live service."""
+    folder = tmp_path_factory.mktemp("guarded")
+    role = Api(folder / "api.log", **{**addresses, "auth": "keys", "api_workers": "1", "feed_ping_seconds": "0.5"})
+    try:
+        role.wait()
+        yield role
+    finally:
+        role.kill()
+    assert "Traceback" not in role.said()
+
+
+@pytest.fixture(scope="module")
+def acme(keys: Callable[..., str]) -> dict[str, str]:
+    return {"Authorization": f"Bearer {keys('acme', 'read', 'write')}"}
+
+
+@pytest.fixture(scope="module")
+def reader(keys: Callable[..., str]) -> str:
+    return keys("acme", "read")
+
+
+@pytest.fixture(scope="module")
+def other(keys: Callable[..., str]) -> dict[str, str]:
+    return {"X-API-Key": keys("other", "admin")}
+
+
+@pytest.fixture(scope="module")
+def acmes_job(guarded: Api, acme: dict[str, str], stages: Stages) -> str:
+    """A completed job of the tenant acme, with an artifact."""
+    answer = httpx.post(
+        f"{guarded.url}/v1/jobs",
+        headers=acme,
+        data={"pipeline": "sample"},
+        files={"file": ("a.wav", b"sound", "audio/wav")},
+    )
+    assert answer.status_code == 202, answer.text
+    job = str(answer.json()["id"])
+    stages.complete(job, **{"a.txt": b"hello"})
+    return job
+
+
+def seen(answer: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
+    """All that a client can tell an answer by, but for the time of day and how often it has asked."""
+    passing = ("date", "ratelimit")
+    return answer.status_code, answer.content, {k: v for k, v in answer.headers.items() if k not in passing}
+
+
+def test_without_a_good_key_every_answer_is_the_same_401(guarded: Api, acme: dict[str, str], other: Any) -> None:
+    good = acme["Authorization"].removeprefix("Bearer ")
+    shown: list[tuple[str, dict[str, str]]] = [
+        ("", {}),
+        ("", {"X-API-Key": NOBODY}),
+        ("", {"X-API-Key": ""}),
+        ("", {"X-API-Key": "k" * 5000}),
+        ("", {"Authorization": f"Bearer {NOBODY}"}),
+        ("", {"Authorization": "Bearer"}),
+        ("", {"Authorization": f"Basic {good}"}),
+        ("", {"Authorization": good}),
+        ("", {**acme, **other}),
+        ("", {**acme, "X-API-Key": NOBODY}),
+        (f"?key={good}&api_key={good}&access_token={good}&ticket={good}", {}),
+    ]
+    answers = {repr(seen(httpx.get(f"{guarded.url}/v1/jobs{query}", headers=h))) for query, h in shown}
+    assert len(answers) == 1, answers
+    refused = httpx.get(f"{guarded.url}/v1/jobs/{UNKNOWN}")
+    assert refused.status_code == 401
+    assert refused.headers["WWW-Authenticate"] == 'Bearer realm="callsheet"'
+    assert refused.json()["code"] == "unauthorized"
+    assert good not in guarded.said()
+
+
+def test_either_header_lets_in_and_both_if_they_say_the_same(guarded: Api, acme: dict[str, str]) -> None:
+    secret = acme["Authorization"].removeprefix("Bearer ")
+    for headers in (acme, {"X-API-Key": secret}, {**acme, "X-API-Key": secret}, {"Authorization": f"bearer {secret}"}):
+        assert httpx.get(f"{guarded.url}/v1/jobs", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/openapi.json", "/docs"])
+def test_what_says_nothing_of_anybody_is_open(guarded: Api, path: str) -> None:
+    assert httpx.get(guarded.url + path).status_code == 200
+
+
+def test_a_foreign_job_is_byte_for_byte_an_unknown_one_on_every_route(
+    guarded: Api, acmes_job: str, acme: dict[str, str], other: dict[str, str]
+) -> None:
+    routes: list[tuple[str, str]] = [
+        ("GET", ""),
+        ("HEAD", ""),
+        ("DELETE", ""),
+        ("POST", "/cancel"),
+        ("POST", "/retry"),
+        ("GET", "/events"),
+        ("GET", "/artifacts"),
+        ("GET", "/artifacts/a.txt"),
+        ("HEAD", "/artifacts/a.txt"),
+        ("GET", "/ws"),
+    ]
+    with httpx.Client(base_url=guarded.url, headers=other) as client:
+        for method, rest in routes:
+            for more in ({}, {"Accept": "text/event-stream"}, {"If-None-Match": "*"}, {"Last-Event-ID": "0"}):
+                foreign, unknown = (
+                    seen(client.request(method, f"/v1/jobs/{job}{rest}", headers=more)) for job in (acmes_job, UNKNOWN)
+                )
+                assert foreign == unknown, (method, rest, more)
+                assert foreign[0] == 404
+        assert client.get("/v1/jobs").json() == {"jobs": [], "next": None}
+    assert httpx.get(f"{guarded.url}/v1/jobs/{acmes_job}", headers=acme).json()["status"] == "completed"
+    for job in (acmes_job, UNKNOWN):
+        with pytest.raises(InvalidStatus) as refused:
+            connect(f"ws{guarded.url[4:]}/v1/jobs/{job}/ws", additional_headers=other)
+        assert refused.value.response.status_code == 403
+
+
+def test_the_same_idempotency_key_of_another_tenant_is_another_key(
+    guarded: Api, acme: dict[str, str], other: dict[str, str]
+) -> None:
+    made = {
+        httpx.post(
+            f"{guarded.url}/v1/jobs",
+            headers={**headers, "Idempotency-Key": "one"},
+            data={"pipeline": "sample"},
+            files={"file": ("a.wav", b"sound", "audio/wav")},
+        ).json()["id"]
+        for headers in (acme, acme, other)
+    }
+    assert len(made) == 2
+
+
+def test_a_key_does_what_its_scope_allows(guarded: Api, acmes_job: str, reader: str, keys: Callable[..., str]) -> None:
+    headers, writer = {"X-API-Key": reader}, {"X-API-Key": keys("acme", "write")}
+    path = f"{guarded.url}/v1/jobs/{acmes_job}"
+    assert httpx.get(path, headers=headers).status_code == 200
+    for method, rest in (("POST", "/cancel"), ("POST", "/retry"), ("DELETE", "")):
+        refused = httpx.request(method, path + rest, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    assert httpx.post(f"{guarded.url}/v1/jobs", headers=headers).status_code == 403
+    assert httpx.get(path, headers=writer).status_code == 403
+    assert httpx.post(f"{path}/cancel", headers=writer).status_code == 409  # it may, but the job has ended
+
+
+def test_a_ticket_opens_one_live_feed_and_nothing_else(guarded: Api, acmes_job: str, reader: str) -> None:
+    def ticket() -> str:
+        answer = httpx.post(f"{guarded.url}/v1/tickets", headers={"X-API-Key": reader})
+        assert (answer.status_code, answer.headers["Cache-Control"]) == (201, "no-store")
+        assert answer.json()["expires_in"] == 30
+        return str(answer.json()["ticket"])
+
+    events = f"{guarded.url}/v1/jobs/{acmes_job}/events"
+    stream = {"Accept": "text/event-stream"}
+    first = ticket()
+    assert httpx.get(events, params={"ticket": first}).status_code == 401  # no stream
+    assert httpx.get(f"{guarded.url}/v1/jobs", params={"ticket": first}).status_code == 401
+    assert b"JobCompleted" in httpx.get(events, params={"ticket": first}, headers=stream).content
+    assert httpx.get(events, params={"ticket": first}, headers=stream).status_code == 401  # it was used
+
+    second = ticket()
+    address = f"ws{guarded.url[4:]}/v1/jobs/{acmes_job}/ws?after=0&ticket={second}"
+    with connect(address) as socket:
+        assert '"JobSubmitted"' in socket.recv(10)
+    with pytest.raises(InvalidStatus):
+        connect(address)
+    with pytest.raises(InvalidStatus):
+        connect(f"ws{guarded.url[4:]}/v1/jobs/{acmes_job}/ws")
+    assert httpx.post(f"{guarded.url}/v1/tickets").status_code == 401
+    assert not {first, second, reader} & set(guarded.said().split())
+
+
+def test_a_new_key_counts_at_once_and_a_revoked_one_soon_no_more(
+    guarded: Api, addresses: dict[str, str], keys: Callable[..., str]
+) -> None:
+    secret = keys("gone", "read")
+    listed = next(line for line in command(addresses, "list").splitlines() if " gone " in line)
+    assert secret not in listed
+    headers = {"X-API-Key": secret}
+    eventually(lambda: httpx.get(f"{guarded.url}/v1/jobs", headers=headers).status_code == 200, 1.0)
+    command(addresses, "revoke", listed.split()[0])
+    eventually(lambda: httpx.get(f"{guarded.url}/v1/jobs", headers=headers).status_code == 401)
+    assert "there is no key" in command(addresses, "revoke", listed.split()[0], fails=True)
+
+
+def test_the_command_line_says_in_one_line_what_is_wrong(addresses: dict[str, str]) -> None:
+    assert "no name of a tenant" in command(addresses, "create", "--tenant", "A B", fails=True)
+    assert "no name of a tenant" in command(addresses, "set", "A B", "--rate", "5", what="tenants", fails=True)
+    away = {**addresses, "redis_url": "redis://127.0.0.1:1"}
+    said = command(away, "list", fails=True)
+    assert "is `callsheet up` running" in said
+    assert "\n" not in said
+
+
+def test_a_tenant_is_given_limits_of_its_own(addresses: dict[str, str]) -> None:
+    command(addresses, "set", "acme", "--rate", "5", "--quota", "20GiB", "--max-active", "2", what="tenants")
+    assert command(addresses, "list", what="tenants").split() == ["acme", "rate=5.0", "active=2", "bytes=21474836480"]
+    command(addresses, "set", "acme", what="tenants")
+    assert command(addresses, "list", what="tenants") == ""
