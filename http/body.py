@@ -105,7 +105,7 @@ def guarded(app: Any, patience: float) -> App:
 async def read_json(req: falcon.asgi.Request) -> dict[str, Any]:
     """The body as a JSON object, `{}` when there is none. Raises Problem."""
     raw = await read_bytes(req, MAX_JSON)
-    if not raw.strip():
+    if not raw:
         return {}
     if req.content_type and not req.content_type.partition(";")[0].strip().lower().endswith("json"):
         raise Problem("unsupported_media_type", "send application/json")
