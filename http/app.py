@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,8 +30,10 @@ from callsheet.http.health import Alive, Index, Ready
 from callsheet.http.hosts import HostCheck
 from callsheet.http.jobs import CancelJob, JobList, OneJob, RetryJob
 from callsheet.http.limits import JobRoom, RateGate
+from callsheet.http.openai_audio import Audio
+from callsheet.http.openai_errors import answer_error
 from callsheet.http.pipelines import PipelineList
-from callsheet.http.problems import ClientGoneError, Problem, answer_problem, drop_answer
+from callsheet.http.problems import ClientGoneError, Problem, drop_answer
 from callsheet.http.socket import JobSocket
 from callsheet.http.submit import Submitting
 from callsheet.http.tenant_events import TenantEvents
@@ -65,6 +68,7 @@ def create_app(settings: Settings) -> App:
         TusManners(int(settings.max_upload_bytes)),
         Lifespan(jobs, rates, feed, tenants),
     ]
+    audio = partial(Audio, settings, jobs, store, pipelines=pipelines, submitting=submitting, feed=feed)
     app: Any = falcon.asgi.App(middleware=middleware)
     for path, resource in (
         ("/", Index()),
@@ -77,6 +81,8 @@ def create_app(settings: Settings) -> App:
         ("/v1/uploads/{upload_id}", OneUpload(uploads)),
         ("/v1/jobs", JobList(jobs, submitting)),
         ("/v1/events", TenantEvents(jobs, tenants, ping)),
+        ("/v1/audio/transcriptions", audio(translate=False)),
+        ("/v1/audio/translations", audio(translate=True)),
         ("/v1/jobs/{job_id}", OneJob(jobs)),
         ("/v1/jobs/{job_id}/cancel", CancelJob(jobs)),
         ("/v1/jobs/{job_id}/retry", RetryJob(jobs, pipelines)),
@@ -89,7 +95,7 @@ def create_app(settings: Settings) -> App:
         ("/v1/jobs/{job_id}/artifacts/{name}", ArtifactFile(jobs, store, settings.store_presigned_seconds)),
     ):
         _add(app, path, resource)
-    app.add_error_handler((Exception, falcon.HTTPError), answer_problem)
+    app.add_error_handler((Exception, falcon.HTTPError), answer_error)
     app.add_error_handler(ClientGoneError, drop_answer)
     return guarded(app, settings.body_patience_seconds)
 

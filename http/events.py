@@ -85,7 +85,8 @@ class EventStream:
     """The frames of one watcher, until they end or the client goes (the server says nothing when nobody hears them).
     Falcon closes it."""
 
-    def __init__(self, body: Body, frames: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, body: Body, frames: AsyncGenerator[bytes, None], first: bytes = RETRY) -> None:
+        self._first = first
         self._frames = self._until_left(body, frames)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -96,7 +97,8 @@ class EventStream:
         await self._frames.aclose()
 
     async def _until_left(self, body: Body, frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        yield RETRY
+        if self._first:
+            yield self._first
         leaving = asyncio.ensure_future(body.left())
         try:
             async with aclosing(frames):

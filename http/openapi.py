@@ -15,6 +15,7 @@ from callsheet import __version__
 from callsheet.actors.pipelines import Pipelines
 from callsheet.http import (
     openapi_artifacts,
+    openapi_audio,
     openapi_events,
     openapi_jobs,
     openapi_service,
@@ -42,6 +43,7 @@ TABLES: tuple[Table, ...] = (
     openapi_artifacts.OPERATIONS,
     openapi_uploads.OPERATIONS,
     openapi_webhooks.OPERATIONS,
+    openapi_audio.OPERATIONS,
     openapi_service.OPERATIONS,
 )
 OPERATIONS: Table = {route: operation for table in TABLES for route, operation in table.items()}
@@ -51,6 +53,7 @@ TAGS = {
     "artifacts": "The files that a job has made.",
     "uploads": "Files that come in pieces, over as many connections as it takes: tus 1.0.",
     "webhooks": "Each end of a job, told to an address of yours.",
+    "audio": "Transcriptions for clients of the OpenAI API.",
     "pipelines": "What may be run.",
     "service": "The service itself.",
 }
@@ -129,7 +132,7 @@ def _operation(types: _Types, path: str, operation: Operation) -> dict[str, Any]
         members["requestBody"] = {"required": operation.body_required, "content": content}
     answers = {str(status): _answer(types, answer) for status, answer in operation.answers.items()}
     refusals = {str(status): _refusal(types, codes) for status, codes in sorted(operation.refusals().items())}
-    members["responses"] = answers | refusals
+    members["responses"] = refusals | answers  # where an operation tells its problems in its own way, that counts
     if operation.example:
         members["x-codeSamples"] = [{"lang": "Shell", "source": curl(operation)}]
     return members
