@@ -22,6 +22,7 @@ from callsheet.actors.failpoints import failpoint
 from callsheet.actors.keys import PARTITIONS, PartitionKeys, new_job_id, partition_of
 from callsheet.actors.snapshot import decode_job
 from callsheet.actors.tasks import end_tasks
+from callsheet.actors.webhook_secrets import OF_A_SUBMISSION_SECONDS
 from callsheet.actors.wire import (
     CONNECTION,
     SEND,
@@ -96,6 +97,13 @@ class Jobs:
         with unavailable():
             await self.redis.set(key, job, nx=True, ex=IDEMPOTENCY_SECONDS)
             return str((await self.redis.get(key) or job.encode()).decode())
+
+    async def lay_down_secret(self, job: str, secret: str) -> None:
+        """Keep the secret that is to sign a job's webhooks, until its owner has the submission and keeps it for good;
+        the first one that comes counts. Raises Unavailable."""
+        keys = await self._partition(job)
+        with unavailable():
+            await self.redis.set(keys.callback_secret(job), secret, nx=True, ex=OF_A_SUBMISSION_SECONDS)
 
     async def _post(self, job: str, message: Message, mid: str, reply: str) -> None:
         keys = await self._partition(job)

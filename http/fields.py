@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
 
 from callsheet.actors.pipelines import Pipelines
+from callsheet.actors.sources import why_forbidden
+from callsheet.actors.webhook_secrets import WebhookSecretError, key_of
 from callsheet.http.problems import Problem
 from callsheet.jobs.graph import StageSpec
 from callsheet.jobs.job import InputRef
@@ -16,14 +19,20 @@ from callsheet.pipelines.declare import Pipeline
 
 
 class Fields:
-    """The pipeline, its params, where to call back: taken as they come, checked as soon as they can be."""
+    """The pipeline, its params, where to call back: taken as they come, checked as soon as they can be.
 
-    def __init__(self, pipelines: Pipelines) -> None:
+    `allowed`: exact `host:port` that a callback may lead to wherever they are. `callback_secret` goes another way than
+    the rest, since no message holds it.
+    """
+
+    def __init__(self, pipelines: Pipelines, allowed: Collection[str] = ()) -> None:
         self._pipelines = pipelines
+        self._allowed = allowed
         self._pipeline: Pipeline | None = None
         self._given: dict[str, Any] = {}
         self._params: dict[str, Any] = {}
         self._callback_url: str | None = None
+        self.callback_secret: str | None = None
 
     def choose(self, pipeline: str) -> None:
         """Take the pipeline of that name. Raises Problem."""
@@ -34,9 +43,17 @@ class Fields:
         self._given = params
 
     def call_back(self, url: str) -> None:
-        """Take the address that is to be told of the end. Raises Problem."""
-        if url:
-            raise Problem("callback_unsupported", "watch the job's events instead")
+        """Take the address that is to be told of the job's ends. Raises Problem."""
+        if url and (why := why_forbidden(url, self._allowed)) is not None:
+            raise Problem("url_forbidden", f"callback_url: {why}")
+        self._callback_url = url or None
+
+    def sign_with(self, secret: str) -> None:
+        """Take the secret that is to sign what that address is told. Raises Problem."""
+        try:
+            self.callback_secret = secret if secret and key_of(secret) else None
+        except WebhookSecretError as error:
+            raise Problem("invalid_field", f"callback_secret: {error}") from None
 
     def check(self) -> None:
         """Raise Problem for a mistake in what came so far."""
@@ -57,6 +74,9 @@ class Fields:
         pipeline's unless given. Raises Problem."""
         pipeline = self.pipeline
         self.check()
+        if self.callback_secret and not self._callback_url:
+            raise Problem("missing_part", "a 'callback_secret' needs a 'callback_url'")
+        told = (self._callback_url, self.callback_secret) if self._callback_url else ()
         return Submit(
             job=job,
             tenant=tenant,
@@ -64,8 +84,9 @@ class Fields:
             params=self._params,
             graph=graph or pipeline.specs,
             input=file,
-            fingerprint=fingerprint(pipeline.name, self._params, *identity),
+            fingerprint=fingerprint(pipeline.name, self._params, *identity, *told),
             callback_url=self._callback_url,
+            callback_own_secret=self.callback_secret is not None,
         )
 
 

@@ -87,6 +87,8 @@ class FormIntake:
                 await self._receive(part)
             case "callback_url":
                 self._fields.call_back(await part.text(4096))
+            case "callback_secret":
+                self._fields.sign_with(await part.text(200))
             case name:
                 raise Problem("unexpected_part", f"{name[:100]!r} is not a part of a submission")
 

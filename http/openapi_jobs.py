@@ -48,7 +48,7 @@ OPERATIONS: Table = {
             *("invalid_parameter", "invalid_json", "invalid_multipart", "forbidden_origin", "body_timeout"),
             *("job_expired", "body_too_large", "upload_too_large", "unsupported_media_type", "missing_part"),
             *("unexpected_part", "duplicate_part", "empty_file", "unknown_pipeline", "invalid_params"),
-            *("invalid_field", "callback_unsupported", "source_unsupported", "url_forbidden", "unknown_upload"),
+            *("invalid_field", "source_unsupported", "url_forbidden", "unknown_upload"),
             *("upload_incomplete", "upload_locked", "idempotency_key_reused", "message_rejected", "unavailable"),
             *("mailbox_full", "corrupt_record", "storage_full", "quota_exceeded", "too_many_jobs", *FILES),
         ),
@@ -139,8 +139,12 @@ def pipeline_schemas(params: dict[str, type[Any]]) -> dict[str, Any]:
         components |= {f"{name}.{key}": value for key, value in found.items()}
         # Whatever the type itself says, a parameter that the pipeline does not know is refused.
         components[schema["$ref"].rpartition("/")[2]]["additionalProperties"] = False
-        forms.append(_submission(name, {**schema, "description": "As JSON."}, {"file": _FILE}, "file"))
-        references.append(_submission(name, {"anyOf": [schema, {"type": "null"}]}, _REFERENCES))
+        forms.append(
+            _submission(name, {**schema, "description": "As JSON."}, {"file": _FILE, **_callback("string")}, "file")
+        )
+        references.append(
+            _submission(name, {"anyOf": [schema, {"type": "null"}]}, _REFERENCES | _callback("string", "null"))
+        )
     return {**components, "Submission": {"oneOf": forms}, "SubmissionByReference": {"oneOf": references}}
 
 
@@ -154,6 +158,19 @@ _REFERENCES = {
     "upload": {"type": ["string", "null"], "description": "A finished upload: its id or its path."},
     "source_url": {"type": ["string", "null"], "description": "Instead: where the file is fetched from."},
 }
+
+
+def _callback(*kinds: str) -> dict[str, Any]:
+    """Where the job's ends are told; each of these kinds of JSON."""
+    signs = "Signs what is told there; else the secret of the tenant does."
+    return {
+        "callback_url": {"type": list(kinds), "description": "Told of each end of the job: see docs/webhooks.md."},
+        "callback_secret": {
+            "type": list(kinds),
+            "description": signs,
+            "pattern": "^(whsec_[A-Za-z0-9+/]{32,88}={0,2})?$",
+        },
+    }
 
 
 def _submission(name: str, params: dict[str, Any], more: dict[str, Any], *required: str) -> dict[str, Any]:

@@ -54,7 +54,6 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "unknown_pipeline": (422, "There is no such pipeline"),
     "invalid_params": (422, "The parameters do not fit the pipeline"),
     "invalid_field": (422, "A field of the body is not acceptable"),
-    "callback_unsupported": (422, "Callbacks are not available in this version"),
     "source_unsupported": (422, "This pipeline takes no address"),
     "url_forbidden": (422, "The service does not connect to that address"),
     "idempotency_key_reused": (422, "The idempotency key was used for another submission"),

@@ -22,7 +22,7 @@ from callsheet.jobs.job import InputRef
 from callsheet.jobs.messages import Submit
 
 UNKNOWN_TYPE = "application/octet-stream"
-MEMBERS = frozenset({"pipeline", "params", "upload", "source_url", "callback_url"})
+MEMBERS = frozenset({"pipeline", "params", "upload", "source_url", "callback_url", "callback_secret"})
 
 
 class ReferenceIntake:
@@ -84,6 +84,7 @@ class ReferenceIntake:
             raise Problem("invalid_params", "an object is expected")
         self._fields.give(params)
         self._fields.call_back(_text(members, "callback_url") or "")
+        self._fields.sign_with(_text(members, "callback_secret") or "")
 
     def _by_address(self, job: str, tenant: str, url: str) -> Submit:
         if (why := why_forbidden(url, self._settings.allowed_addresses)) is not None:

@@ -49,7 +49,8 @@ class Submitting:
 
     async def submit(self, req: falcon.asgi.Request, intake: Intake | None = None) -> Job:
         """The job that this request makes, or has made before under the same idempotency key. Raises Problem."""
-        intake = intake or self._intake(req)
+        fields = Fields(self._pipelines, self._settings.allowed_addresses)
+        intake = intake or self._intake(req, fields)
         key = _idempotency_key(req)
         tenant = tenant_of(req)
         job = await self._jobs.job_id_for(tenant, key)
@@ -60,6 +61,8 @@ class Submitting:
             submission = await intake.read(req, job, tenant)
             if key is not None and (known := await self._known(submission)):
                 return known
+            if fields.callback_secret is not None:
+                await self._jobs.lay_down_secret(job, fields.callback_secret)
             try:
                 kept = await intake.keep(submission)
             except UploadUnknown:  # the same submission may have been faster, and taken it
@@ -74,10 +77,9 @@ class Submitting:
         finally:
             await intake.discard()
 
-    def _intake(self, req: falcon.asgi.Request) -> Intake:
+    def _intake(self, req: falcon.asgi.Request, fields: Fields) -> Intake:
         """What takes a body of this type. Raises Problem."""
         media_type = (req.content_type or "").partition(";")[0].strip().lower()
-        fields = Fields(self._pipelines)
         if media_type == "multipart/form-data":
             return FormIntake(self._settings, self._store, fields)
         if media_type == "application/json":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ LIVE: dict[str, Callable[[httpx.Client, str, Stages], httpx.Response]] = {
     "unknown_pipeline": lambda c, _j, _s: post(c, FILE, ("pipeline", "", "nothing")),
     "invalid_params": lambda c, _j, _s: post(c, PIPELINE, ("params", "", '{"level": 10}'), FILE),
     "invalid_field": lambda c, j, _s: c.post(f"/v1/jobs/{j}/cancel", json={"why": "because"}),
-    "callback_unsupported": lambda c, _j, _s: post(c, PIPELINE, FILE, ("callback_url", "", "https://a.example")),
+    "nothing_to_deliver": lambda c, j, _s: c.post(f"/v1/jobs/{j}/webhooks/redeliver"),
     "unknown_upload": lambda c, _j, _s: c.post("/v1/jobs", json={"pipeline": "sample", "upload": NOBODY}),
     "idempotency_key_reused": lambda c, _j, _s: reused(c),
     "offset_mismatch": lambda c, _j, _s: c.patch(resumable(c, 5), headers=TUS | {"Upload-Offset": "1"}, content=b"a"),
@@ -245,7 +245,23 @@ async def over_quota(settings: Settings, _patch: pytest.MonkeyPatch) -> httpx.Re
     return await submit_inside(settings.model_copy(update={"quota_bytes": 4}))
 
 
+def refused_as(code: str) -> Callable[[Settings, pytest.MonkeyPatch], Awaitable[httpx.Response]]:
+    """Asking for a webhook again, of an owner that refuses it like this: tests/jobs says when it does."""
+
+    async def ask(settings: Settings, patch: pytest.MonkeyPatch) -> httpx.Response:
+        async def refuse(*_: object) -> Outcome:
+            return Outcome(ok=False, code=code, status="completed", seq=9)
+
+        job = (await submit_inside(settings)).headers["location"]
+        patch.setattr(Jobs, "ask", refuse)
+        return await ask_inside(settings, "POST", f"{job}/webhooks/redeliver")
+
+    return ask
+
+
 INSIDE = {
+    "webhook_under_way": refused_as("webhook_under_way"),
+    "redelivered_too_often": refused_as("redelivered_too_often"),
     "unauthorized": keyless,
     "forbidden": not_allowed,
     "rate_limited": too_often,
