@@ -26,7 +26,7 @@ from callsheet.jobs.job import FileRef, Job
 
 HARMLESS = "sandbox; default-src 'none'"
 # A browser that shows a picture or a film by itself makes a page around it, which may load exactly that.
-PREVIEW = f"{HARMLESS}; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'"
+PREVIEW = f"{HARMLESS}; img-src 'self'; media-src 'self'"
 
 
 class Published(NamedTuple):
@@ -45,8 +45,11 @@ class ArtifactList:
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, job_id: str) -> None:
         """What the job has published so far."""
         job = await find(self._jobs, job_id, tenant_of(req))
+        _put_validators(resp, f'"{job.seq}"')
+        if is_known(req, str(job.seq)):
+            resp.status = 304
+            return
         resp.content_type = "application/json"
-        resp.set_header("Cache-Control", "private, no-cache")
         resp.data = msgspec.json.encode(ArtifactPage([artifact_json(job_id, ref) for ref in job.artifacts]))
 
 
@@ -132,9 +135,8 @@ def published(job: Job) -> Iterator[Published]:
 
 async def put_pieces(req: falcon.asgi.Request, resp: falcon.asgi.Response, pieces: Pieces) -> None:
     """Have the pieces sent, or dropped when only the headers are wanted."""
-    if req.method == "GET":
-        resp.stream = cast(AsyncIterator[bytes], pieces)  # Falcon needs `__aiter__` and `close` alone
-    else:
+    resp.stream = cast(AsyncIterator[bytes], pieces)  # Falcon needs `__aiter__` and `close` alone
+    if req.method != "GET":
         await pieces.close()
 
 

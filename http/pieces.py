@@ -7,9 +7,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 import falcon.asgi
+import structlog
 
+from callsheet.actors.errors import CallsheetError
 from callsheet.http.body import Body
 from callsheet.http.problems import Problem
+
+log = structlog.get_logger("api")
 
 
 class Pieces:
@@ -39,6 +43,10 @@ class Pieces:
                     if leaving.done():
                         return
                     yield piece
+        except (FileNotFoundError, CallsheetError) as error:
+            log.warning("a download breaks off", why=str(error))
+            # The server cuts the connection, so that the client sees that this is not the whole.
+            raise asyncio.CancelledError from error
         finally:
             leaving.cancel()
 

@@ -1,8 +1,11 @@
-"""Artifacts: whole, in ranges, on condition, and harmless in a browser."""
+"""Artifacts: whole, in ranges, on condition, and harmless in a browser. A linter's findings are here."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+from datetime import datetime, timedelta
+from email.utils import format_datetime, parsedate_to_datetime
 
 import httpx
 import pytest
@@ -17,7 +20,11 @@ DIGEST = hashlib.sha256(TEXT).hexdigest()
 def done(api: Api, stages: Stages) -> str:
     """Where the artifacts of a completed job are."""
     job = str(api.submit().json()["id"])
-    stages.complete(job, **{"long.txt": TEXT, "page.html": b"<script>", "grüße (1)'.json": b"{}"})
+    stages.complete(
+        job,
+        **{"long.txt": TEXT, "page.html": b"<script>", "grüße (1)'.json": b"{}", "odd.json": b"{}"}
+        | {"empty.txt": b""},
+    )
     return f"{api.url}/v1/jobs/{job}/artifacts"
 
 
@@ -31,6 +38,8 @@ def test_the_list_has_each_with_its_digest_and_address(done: str) -> None:
         ("long.txt", len(TEXT)),
         ("page.html", 8),
         ("grüße (1)'.json", 2),
+        ("odd.json", 2),
+        ("empty.txt", 0),
     ]
     assert listed[0]["sha256"] == DIGEST
     for artifact in listed:
@@ -45,7 +54,8 @@ def test_the_whole_file_comes_with_the_headers_that_make_it_harmless(done: str) 
         "content-length": str(len(TEXT)),
         "etag": f'"{DIGEST}"',
         "accept-ranges": "bytes",
-        "content-disposition": "attachment; filename*=UTF-8''long.txt",
+        "content-disposition": "attachment; filename=\"long.txt\"; filename*=UTF-8''long.txt",
+        "cache-control": "private, no-cache",
         "x-content-type-options": "nosniff",
         "content-security-policy": "sandbox; default-src 'none'",
     }
@@ -55,7 +65,7 @@ def test_the_whole_file_comes_with_the_headers_that_make_it_harmless(done: str) 
 def test_a_page_is_bytes_to_a_browser_and_a_name_is_encoded(done: str) -> None:
     assert httpx.get(f"{done}/page.html").headers["content-type"] == "application/octet-stream"
     odd = httpx.get(f"{done}/grüße (1)'.json").headers["content-disposition"]
-    assert odd == "attachment; filename*=UTF-8''gr%C3%BC%C3%9Fe%20%281%29%27.json"
+    assert odd == "attachment; filename=\"gr_e_1_.json\"; filename*=UTF-8''gr%C3%BC%C3%9Fe%20%281%29%27.json"
 
 
 @pytest.mark.parametrize(
@@ -98,9 +108,88 @@ def test_a_version_that_the_client_has_is_not_sent_again(done: str) -> None:
     assert get(done, If_Match=f'"{DIGEST}"').status_code == 200
 
 
-def test_head_has_the_headers_and_no_body(done: str) -> None:
+def when(done: str) -> datetime:
+    """When the stage that published them succeeded."""
+    stages = httpx.get(done.removesuffix("/artifacts")).json()["stages"]
+    return datetime.fromisoformat(stages[1]["ended_at"])
+
+
+def test_the_time_of_an_artifact_is_that_of_its_stage_and_makes_conditions(done: str) -> None:
+    at = when(done).replace(microsecond=0)
+    told = parsedate_to_datetime(get(done).headers["last-modified"])
+    assert told == at
+    before, same = (format_datetime(t, usegmt=True) for t in (at - timedelta(seconds=1), at))
+    for headers, status in (
+        ({"If_Modified_Since": same}, 304),
+        ({"If_Modified_Since": before}, 200),
+        ({"If_Modified_Since": "yesterday"}, 200),
+        ({"If_Modified_Since": same, "If_None_Match": '"other"'}, 200),
+        ({"If_Unmodified_Since": same}, 200),
+        ({"If_Unmodified_Since": before}, 412),
+        ({"If_Unmodified_Since": before, "If_Match": f'"{DIGEST}"'}, 200),
+    ):
+        assert get(done, **headers).status_code == status, headers
+
+
+@pytest.mark.parametrize("path", ["/long.txt", "/long.txt?inline=1", "/page.html", "/empty.txt", ".zip", ""])
+def test_head_has_exactly_the_headers_of_get_and_no_body(done: str, path: str) -> None:
+    got, asked = httpx.get(done + path), httpx.head(done + path)
+    varying = {"date", "transfer-encoding"}  # how a body is framed is no matter of an answer without one
+    assert (asked.status_code, asked.content) == (got.status_code, b"") == (200, b"")
+    assert {k: v for k, v in asked.headers.items() if k not in varying} == {
+        k: v for k, v in got.headers.items() if k not in varying
+    }
+
+
+def test_head_takes_no_range(done: str) -> None:
     answer = httpx.head(f"{done}/long.txt", headers={"Range": "bytes=0-1"})
-    assert (answer.status_code, answer.content, answer.headers["content-length"]) == (200, b"", str(len(TEXT)))
+    assert (answer.status_code, answer.headers["content-length"]) == (200, str(len(TEXT)))
+
+
+def test_only_what_runs_nothing_is_shown_in_place_and_only_when_asked(done: str) -> None:
+    def shown(name: str, query: str = "?inline=1") -> tuple[str, str, str]:
+        headers = httpx.get(f"{done}/{name}{query}").headers
+        return headers["content-disposition"].split(";")[0], headers["content-type"], headers["x-content-type-options"]
+
+    assert shown("long.txt") == ("inline", "text/plain; charset=utf-8", "nosniff")
+    assert shown("long.txt", "?inline=0") == ("attachment", "text/plain; charset=utf-8", "nosniff")
+    assert shown("page.html") == ("attachment", "application/octet-stream", "nosniff")
+    assert shown("odd.json") == ("attachment", "application/json", "nosniff")
+    assert httpx.get(f"{done}/long.txt?inline=yes").status_code == 400
+    policy = httpx.get(f"{done}/long.txt?inline=1").headers["content-security-policy"]
+    assert policy.startswith("sandbox; default-src 'none'")
+    assert "unsafe" not in policy
+
+
+def test_the_list_that_a_client_has_is_not_sent_again(done: str) -> None:
+    tag = httpx.get(done).headers["etag"]
+    assert httpx.get(done, headers={"If-None-Match": tag}).status_code == 304
+
+
+def test_an_empty_file_is_a_file(done: str) -> None:
+    answer = httpx.get(f"{done}/empty.txt")
+    assert (answer.status_code, answer.content, answer.headers["content-length"]) == (200, b"", "0")
+    assert httpx.get(f"{done}/empty.txt", headers={"Range": "bytes=0-"}).status_code == 416
+
+
+def test_a_file_that_is_gone_is_not_found_and_cuts_a_zip_short(api: Api, stages: Stages) -> None:
+    job = str(api.submit().json()["id"])
+    stages.complete(job, **{"a.txt": TEXT, "b.txt": b"b"})
+    (gone,) = (api.data / "store" / "jobs" / job).rglob("b.txt")
+    gone.unlink()
+    where = f"{api.url}/v1/jobs/{job}/artifacts"
+    assert [httpx.request(m, f"{where}/b.txt").status_code for m in ("GET", "HEAD")] == [404, 404]
+    with pytest.raises(httpx.RemoteProtocolError):
+        httpx.get(f"{where}.zip")
+
+
+def test_a_file_shorter_than_its_record_is_cut_off_and_not_taken_for_whole(api: Api, stages: Stages) -> None:
+    job = str(api.submit().json()["id"])
+    stages.complete(job, **{"a.txt": TEXT * 4})
+    (short,) = (api.data / "store" / "jobs" / job).rglob("a.txt")
+    os.truncate(short, 600_000)
+    with pytest.raises(httpx.RemoteProtocolError):
+        httpx.get(f"{api.url}/v1/jobs/{job}/artifacts/a.txt")
 
 
 @pytest.mark.parametrize(
