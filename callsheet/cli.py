@@ -11,6 +11,7 @@ import typer
 
 from callsheet import __version__
 from callsheet.keys_cli import keys, tenants
+from callsheet.webhooks_cli import webhooks
 
 if TYPE_CHECKING:
     from callsheet.config.settings import Settings
@@ -80,6 +81,7 @@ def worker(
 
 app.add_typer(keys, name="keys")
 app.add_typer(tenants, name="tenants")
+app.add_typer(webhooks, name="webhooks")
 
 
 @app.callback(invoke_without_command=True)
