@@ -1,0 +1,71 @@
+"""The commands `callsheet webhooks …`. They talk to the journal's Redis, not to the API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+webhooks = typer.Typer(help="Webhooks: the secrets that sign them.", no_args_is_help=True)
+secret = typer.Typer(help="The secret of a tenant.", no_args_is_help=True)
+webhooks.add_typer(secret, name="secret")
+
+Tenant = Annotated[str, typer.Option("--tenant", help="Whose webhooks it signs.")]
+DAY = 86_400
+
+
+@secret.command()
+def show(tenant: Tenant = "default") -> None:
+    """Print the secret; beside it the one before, while that signs as well. Made when it is first needed."""
+    from callsheet.actors.webhook_secrets import of_tenant
+
+    with _journal() as client:
+        _print(of_tenant(client, _checked(tenant)))
+
+
+@secret.command()
+def rotate(
+    tenant: Tenant = "default",
+    overlap: Annotated[int, typer.Option(min=0, help="Seconds for which the old one signs as well.")] = DAY,
+) -> None:
+    """Make a new secret and print it."""
+    from callsheet.actors.webhook_secrets import rotate as replace
+
+    with _journal() as client:
+        _print(replace(client, _checked(tenant), overlap))
+
+
+def _print(secrets: list[str]) -> None:
+    typer.echo(secrets[0])
+    for old in secrets[1:]:
+        typer.echo(f"{old}  (the one before; it signs as well for now)", err=True)
+
+
+def _checked(tenant: str) -> str:
+    from callsheet.actors.tenant_keys import TENANT
+    from callsheet.config.settings import SettingsError
+
+    if not TENANT.match(tenant):
+        raise SettingsError(f"{tenant!r} is no name of a tenant")
+    return tenant
+
+
+@contextmanager
+def _journal() -> Iterator[Any]:
+    """The journal's Redis: where the settings say, else the one that `callsheet up` runs on this data folder."""
+    from callsheet.actors.committer import connect
+    from callsheet.actors.errors import Unavailable
+    from callsheet.actors.wire import unavailable
+    from callsheet.config.settings import SettingsError, load_settings
+    from callsheet.up import journal_address
+
+    client = connect(journal_address(load_settings()))
+    try:
+        with unavailable():
+            yield client
+    except Unavailable as error:
+        raise SettingsError(f"{error}; is `callsheet up` running, or CALLSHEET_REDIS_URL right?") from None
+    finally:
+        client.close()
