@@ -32,7 +32,7 @@ class Edit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     end: Annotated[Seconds, msgspec.Meta(description="New end, in seconds of the source.")] | None = None
     segments: (
         Annotated[
-            tuple[Segment, ...],
+            list[Segment],
             msgspec.Meta(
                 min_length=1,
                 max_length=MAX_PIECES,

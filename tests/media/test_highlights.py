@@ -119,9 +119,8 @@ def test_louder_and_faster_speech_scores_higher_than_the_same_words_said_flatly(
 
 
 def test_what_the_recording_keeps_coming_back_to_weighs_more_than_what_is_said_once() -> None:
-    texts = ["Here are words about weather once told nicely."] * 1 + [
-        "The lighthouse keeper lights the lighthouse."
-    ] * 3
+    texts = ["Here are words about weather once told nicely."]
+    texts += ["The lighthouse keeper lights the lighthouse."] * 3
     texts += ["Some other remark follows here without purpose."]
     found = {c.text: c.features["topic"] for c in candidates(material(lecture(texts)), Wish(1, 2, 4))}
     assert found[texts[1]] > found[texts[0]]
