@@ -125,7 +125,8 @@ def run(request: Request, pipelines: Pipelines, voice: Voice) -> Done | Raised:
     tempfile.tempdir = request.folder  # what a library leaves behind goes with the folder
     try:
         pipeline, params = _pipeline(request, pipelines)
-        with contextlib.closing(ChildContext(request, params, voice)) as context:
+        seen = pipeline.params_of(request.stage, params)
+        with contextlib.closing(ChildContext(request, seen, voice)) as context:
             output = pipeline.function(request.stage)(context)
         return Done(checked(output))
     except MemoryError:

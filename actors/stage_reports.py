@@ -187,10 +187,12 @@ def joined(pieces: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 class Heard(NamedTuple):
-    """What became of an ending. `counts`: None when nobody knows. `handed_on`: stage and token to run next."""
+    """What became of an ending. `counts`: None when nobody knows. `handed_on`: stage and token to run next. `seq`: that
+    of the job after it, if the owner has said."""
 
     counts: bool | None
     handed_on: tuple[str, int] | None = None
+    seq: int = 0
 
 
 def deliver(jobs: BlockingJobs, job: str, ending: Ending, hurried: Callable[[], bool]) -> Heard:
@@ -202,7 +204,9 @@ def deliver(jobs: BlockingJobs, job: str, ending: Ending, hurried: Callable[[], 
                 jobs.tell(job, ending)
                 return Heard(counts=True)
             outcome = jobs.ask(job, ending)
-            return Heard(True, outcome.handed_on) if outcome.ok else _heard_before(jobs, job, ending, outcome)
+            return (
+                Heard(True, outcome.handed_on, outcome.seq) if outcome.ok else _heard_before(jobs, job, ending, outcome)
+            )
         except CallsheetError as error:
             log.warning("the end of a stage waits", job=job, stage=ending.stage, why=str(error))
         if time.monotonic() - begun > (1.0 if hurried() else FINAL_SECONDS):

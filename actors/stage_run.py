@@ -19,11 +19,14 @@ from callsheet.actors.child_wire import Advanced, Done, Raised, Ready, Request, 
 from callsheet.actors.errors import CallsheetError, CorruptRecord, StorageFull, StoreAway
 from callsheet.actors.failpoints import failpoint
 from callsheet.actors.paid import PaidSteps
+from callsheet.actors.reuse import Reuse
 from callsheet.actors.stage_reports import Ending, Reporter, deliver
 from callsheet.actors.store import ArtifactStore, BadFileError, Place, input_file, stage_folder
 from callsheet.actors.work_folders import WorkFolders
 from callsheet.jobs.job import FileRef, Job
 from callsheet.jobs.messages import Claim, Failed, Stopped, Succeeded
+from callsheet.jobs.reuse import stages_before
+from callsheet.pipelines.declare import OutputFile
 
 log = structlog.get_logger("worker")
 LONGEST_PAUSE = 5.0
@@ -75,6 +78,7 @@ class Tools:
     heartbeat: float
     name: Callable[[], str]
     paid: PaidSteps
+    reuse: Reuse
 
 
 class StageRun:
@@ -88,6 +92,7 @@ class StageRun:
         self._claimed = worker != ""
         self.job, self.stage, self.token, self.worker = job, stage, token, worker or tools.name()
         self.following: StageRun | None = None
+        self._job: Job | None = None  # as it was when this began
         self.sign = StopSign()
         self._folder = stage_folder(token, stage)
         self._log = log.bind(job=job, stage=stage, token=token)
@@ -145,8 +150,9 @@ class StageRun:
             job = self._until_known(lambda: self._tools.jobs.job(self.job))
             if job is None:
                 return self._stopped()
+            self._job = job
             with self._tools.folders.folder(f"{self.job}-{self._folder}") as folder:
-                return self._run_in(folder, job)
+                return self._found(folder, job) or self._run_in(folder, job)
         except BadFileError as error:
             return self._failed("bad_stage_output", f"The stage is wrong: {error}.")
         except StoreAway as error:
@@ -174,6 +180,26 @@ class StageRun:
             raise
         return replace(ending, said=reporter.close(0.0 if self.sign.reason else None))
 
+    def _found(self, folder: Path, job: Job) -> Succeeded | None:
+        """What the stage would give back, if it is there already: published for this job, it counts like any other."""
+        found = self._tools.reuse.find(job, self.stage, folder)
+        if found is None:
+            return None
+        made = found.success
+        files = [OutputFile(ref.name, ref.media_type, ref.artifact) for ref in made.outputs]
+        refs = self._tools.store.publish(self.job, self._folder, folder, files)
+        if [ref.sha256 for ref in refs] != [ref.sha256 for ref in made.outputs]:
+            self._log.error("what an earlier stage published has changed", made_by=found.job.id)
+            self._tools.store.withdraw(self.job, self._folder)
+            return None
+        self._log.info("reused", made_by=found.job.id)
+        return Succeeded(
+            self.stage, self.token, refs, made.data, made.result, made.items, made.input, self._onward(), found.job.id
+        )
+
+    def _onward(self) -> str:
+        return "" if self.sign.reason else self._tools.name()
+
     def _published(self, folder: Path, heard: Done | Ending) -> Ending:
         """The ending of what was heard: when the stage is done, its files are in the store first."""
         if not isinstance(heard, Done):
@@ -181,8 +207,7 @@ class StageRun:
         out = heard.output
         refs = self._tools.store.publish(self.job, self._folder, folder, out.files)
         failpoint("worker.published")
-        onward = "" if self.sign.reason else self._tools.name()
-        return Succeeded(self.stage, self.token, refs, out.data, out.result, out.items, out.input, onward)
+        return Succeeded(self.stage, self.token, refs, out.data, out.result, out.items, out.input, self._onward())
 
     def _run_child(self, request: Request, reporter: Reporter, job: Job) -> Done | Ending:
         """Run it in a child, which is dead or idle when this returns, and so is whatever it started."""
@@ -234,7 +259,7 @@ class StageRun:
             self._tools.children.give_back(child)
 
     def _request(self, folder: Path, job: Job) -> Request:
-        done = [s for s in job.stages.values() if s.status == "succeeded"]
+        done = stages_before(job, job.spec(job.stages[self.stage]))
         locate = self._locator(job)
         return Request(
             pipeline=job.pipeline,
@@ -268,6 +293,8 @@ class StageRun:
             self._tools.store.withdraw(self.job, self._folder)
         if isinstance(ending, Stopped) and ending.reason == "interrupted":
             self._tools.paid.stopped(self.job)
+        if isinstance(ending, Succeeded) and heard.seq and self._job:
+            self._tools.reuse.note(self._job, self.stage, heard.seq)
         if isinstance(ending, Succeeded) and heard.handed_on:
             self.following = StageRun(self._tools, self.job, *heard.handed_on, worker=ending.onward)
 

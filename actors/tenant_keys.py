@@ -21,6 +21,15 @@ class QuotaKeys:
         self.until = f"{slot}:until"  # zset: holder -> when it is let go (ms, the server's clock)
 
 
+class ReuseKeys:
+    """What stages of a tenant's jobs have made."""
+
+    def __init__(self, tenant: str) -> None:
+        slot = f"cs:{{t:{tenant}}}:reuse"
+        self.made = f"{slot}:made"  # hash: digest of what it was made from -> where it was made
+        self.order = f"{slot}:order"  # zset: the same digests, by when (s)
+
+
 def ticket(digest: str) -> str:
     """String with expiry: the id of the key that the one-time ticket with this digest stands for."""
     return f"cs:ticket:{digest}"

@@ -23,7 +23,7 @@ RATE_WITH_KEYS = 100.0
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What a tenant may use at most. 0 of requests a second or of jobs: any number."""
+    """What a tenant may use at most. 0 of requests a second or of jobs: any number. `reuse`: see the settings."""
 
     rate: float
     burst: int
@@ -31,6 +31,7 @@ class Limits(msgspec.Struct, frozen=True):
     open: int
     stored: int
     bytes: int
+    reuse: bool
 
 
 class OwnLimits(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -42,6 +43,7 @@ class OwnLimits(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     open: int | None = None
     stored: int | None = None
     bytes: int | None = None
+    reuse: bool | None = None
 
 
 _own = msgspec.json.Decoder(OwnLimits)
@@ -57,6 +59,7 @@ def limits_of(settings: Settings) -> Limits:
         open=settings.max_open_jobs,
         stored=settings.max_stored_jobs,
         bytes=int(settings.quota_bytes),
+        reuse=settings.reuse,
     )
 
 

@@ -22,6 +22,7 @@ from callsheet.actors.child_wire import Setup
 from callsheet.actors.failpoints import failpoint
 from callsheet.actors.interrupts import Interrupts
 from callsheet.actors.paid import BUYING_QUEUE, PaidSteps, provider_settings
+from callsheet.actors.reuse import Reuse
 from callsheet.actors.stage_run import Reason, StageRun, Tools
 from callsheet.actors.work_folders import WorkFolders
 from callsheet.config.settings import TEST_PREFIX, Settings, SettingsError, environment
@@ -51,13 +52,14 @@ def run_worker(settings: Settings, queues: Iterable[str], concurrency: int | Non
     store = open_charged_store(settings, patience=LEDGER_SECONDS)
     paid = PaidSteps(settings, jobs)
     paid.sweep()
+    reuse = Reuse(settings, jobs, store)
     running = Running()
     interrupts = Interrupts(settings.journal, running.interrupt)
     lanes = []
     for queue, count in slots.items():
         children = Children(_child_spec(settings, queue, count))
         names = _names(f"{folders.name}-{queue}")
-        tools = Tools(jobs, store, children, folders, settings.heartbeat_seconds, names, paid)
+        tools = Tools(jobs, store, children, folders, settings.heartbeat_seconds, names, paid, reuse)
         lanes.append(Lane(make_broker(settings.broker), queue, count, tools, running))
     for lane in lanes:
         lane.start()
@@ -68,6 +70,7 @@ def run_worker(settings: Settings, queues: Iterable[str], concurrency: int | Non
     _stop(lanes, running)
     interrupts.close()
     folders.close()
+    reuse.close()
     jobs.close()
     log.info("stopped", seconds=round(time.monotonic() - began, 2))
 

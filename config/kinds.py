@@ -81,6 +81,11 @@ Names = Annotated[
     NoDecode,
     BeforeValidator(_comma_separated),
 ]
+StageNames = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*)$")], ...],
+    NoDecode,
+    BeforeValidator(_comma_separated),
+]
 Addresses = Annotated[
     tuple[Annotated[str, AfterValidator(_host_and_port)], ...],
     NoDecode,

@@ -29,6 +29,7 @@ from callsheet.config.kinds import (
     SettingsError,
     Size,
     Slots,
+    StageNames,
     WebAddress,
     half_the_cores,
 )
@@ -188,6 +189,13 @@ class Settings(BaseSettings):
     )
     stage_memory_bytes: Size = Field(
         ByteSize(4096 * MIB), description="Most memory (data segment) the process of one stage may take."
+    )
+    reuse: bool = Field(
+        True,
+        description="Use what a stage gave before where it would be made from the same, instead of making it again.",
+    )
+    no_reuse: StageNames = Field(
+        (), description="Stages that are always run again, as `pipeline.stage`, comma-separated; `*` for all."
     )
     pipelines: Names = Field(
         (

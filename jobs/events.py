@@ -61,13 +61,15 @@ class PartialResult(msgspec.Struct, frozen=True):
 
 
 class StageSucceeded(msgspec.Struct, frozen=True):
-    """The stage is done; every output named here is published, with this digest."""
+    """The stage is done; every output named here is published, with this digest. `reused`: the job that made them,
+    where they were not made again."""
 
     outputs: tuple[FileRef, ...] = ()
     data: dict[str, Any] = {}
     result: dict[str, Any] = {}
     items: tuple[Any, ...] | None = None
     input: dict[str, Any] = {}
+    reused: str = ""
 
 
 class StageExpanded(msgspec.Struct, frozen=True):

@@ -44,7 +44,11 @@ class RetryPolicy(msgspec.Struct, frozen=True):
 
 
 class StageSpec(msgspec.Struct, frozen=True):
-    """One stage as the rules see it. `each` names the stage whose `items` this one fans out over."""
+    """One stage as the rules see it. `each` names the stage whose `items` this one fans out over.
+
+    `reuse`: which code, in which version, makes its outputs, where those may serve again for the same inputs; "" where
+    they may not. `uses`: the params it depends on; None for all.
+    """
 
     name: str
     needs: tuple[str, ...] = ()
@@ -54,6 +58,8 @@ class StageSpec(msgspec.Struct, frozen=True):
     each: str | None = None
     may_fail: bool = False
     weight: float = 1.0
+    reuse: str = ""
+    uses: tuple[str, ...] | None = None
 
 
 def check_graph(stages: tuple[StageSpec, ...]) -> None:

@@ -111,6 +111,7 @@ class Succeeded(Ending, frozen=True, tag=True):
     """The stage is done and its outputs are published.
 
     `onward`: the name under which the worker would run the job's next stage of the same queue; "" if it would not.
+    `reused`: the job whose stage made these outputs, when they were not made again.
     """
 
     outputs: tuple[FileRef, ...] = ()
@@ -119,6 +120,7 @@ class Succeeded(Ending, frozen=True, tag=True):
     items: tuple[Any, ...] | None = None
     input: dict[str, Any] = {}
     onward: str = ""
+    reused: str = ""
 
 
 class Failed(Ending, frozen=True, tag=True):

@@ -118,7 +118,7 @@ def succeeded(draft: Draft, report: m.Succeeded) -> str | None:
         _fail(draft, state, e.StageFailed("fan_out_too_large", message, retryable=False))
     else:
         draft.leave(state)
-        body = e.StageSucceeded(report.outputs, report.data, report.result, report.items, report.input)
+        body = e.StageSucceeded(report.outputs, report.data, report.result, report.items, report.input, report.reused)
         draft.emit(body, state.name)
         draft.advance(report.onward, draft.job.spec(state).queue)
     return None

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from callsheet.jobs.graph import Queue, RetryPolicy, StageSpec, check_graph
+from callsheet.jobs.graph import GraphError, Queue, RetryPolicy, StageSpec, check_graph
 
 
 class StageError(Exception):
@@ -134,8 +134,15 @@ def stage(
     each: str | None = None,
     may_fail: bool = False,
     weight: float = 1.0,
+    version: str = "",
+    uses: tuple[str, ...] | None = None,
 ) -> Stage:
-    """Declare a stage. Its name is the function's unless given; `weight` is its share of the job's progress."""
+    """Declare a stage. Its name is the function's unless given; `weight` is its share of the job's progress.
+
+    With a `version`, what the stage gives back is used again where it would be made from the same: the bytes of the
+    input, the params named in `uses` (default: all; it sees no others), its item, and what the stages before it gave.
+    Change the version when the function would give something else. It must not depend on the input's name or the time.
+    """
     spec = StageSpec(
         name=name or run.__name__,
         needs=needs,
@@ -145,6 +152,8 @@ def stage(
         each=each,
         may_fail=may_fail,
         weight=weight,
+        reuse=f"{run.__module__}.{run.__qualname__}@{version}" if version else "",
+        uses=uses,
     )
     return Stage(spec, run)
 
@@ -159,6 +168,10 @@ class Pipeline(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         check_graph(self.specs)
+        known = {field.name for field in msgspec.structs.fields(self.params)}
+        for spec in self.specs:
+            if unknown := sorted(set(spec.uses or ()) - known):
+                raise GraphError(f"stage {spec.name!r} uses {unknown[0]!r}, which is no param of {self.name!r}")
 
     @property
     def specs(self) -> tuple[StageSpec, ...]:
@@ -169,3 +182,17 @@ class Pipeline(msgspec.Struct, frozen=True):
         """The function of a stage, by the name in the graph (`clip` for the instance `clip:3`)."""
         base = stage.partition(":")[0]
         return next(s.run for s in self.stages if s.spec.name == base)
+
+    def params_of(self, stage: str, params: Any) -> Any:
+        """The params as a stage sees them: those it says it uses, or all."""
+        base = stage.partition(":")[0]
+        uses = next((s.spec.uses for s in self.stages if s.spec.name == base), None)
+        return params if uses is None else SomeParams(params, uses)
+
+
+class SomeParams:
+    """The params that a stage says it uses. Any other is an AttributeError: what depends on it would be used again
+    for another value of it."""
+
+    def __init__(self, params: Any, uses: tuple[str, ...]) -> None:
+        vars(self).update({name: getattr(params, name) for name in uses})

@@ -231,10 +231,18 @@ pipeline = Pipeline(
     description="Speech in an audio or video file to a transcript, subtitles and documents.",
     stages=(
         stage(probe, deadline=300, retry=_TWICE, weight=1),
-        stage(audio, needs=("probe",), deadline=3600, retry=_TWICE, weight=4),
-        stage(quality, needs=("probe", "audio"), deadline=3600, retry=_TWICE, weight=3),
-        stage(speech, needs=("audio",), deadline=3600, retry=_TWICE, weight=6),
-        stage(transcribe, needs=("probe", "audio", "speech"), deadline=8 * 3600, retry=_TWICE, weight=80),
+        stage(audio, needs=("probe",), deadline=3600, retry=_TWICE, weight=4, version="1", uses=()),
+        stage(quality, needs=("probe", "audio"), deadline=3600, retry=_TWICE, weight=3, version="1", uses=()),
+        stage(speech, needs=("audio",), deadline=3600, retry=_TWICE, weight=6, version="1", uses=()),
+        stage(
+            transcribe,
+            needs=("probe", "audio", "speech"),
+            deadline=8 * 3600,
+            retry=_TWICE,
+            weight=80,
+            version="1",
+            uses=("language", "model", "beam_size", "hint"),
+        ),
         stage(artifacts, needs=("quality", "speech", "transcribe"), deadline=600, retry=_TWICE, weight=2),
     ),
 )

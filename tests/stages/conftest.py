@@ -72,16 +72,23 @@ class Service:
         self.workers.append(started)
         return started
 
-    def submit(self, trick: str = "nothing", pipeline: str = "one", **params: Any) -> str:
+    def submit(
+        self,
+        trick: str = "nothing",
+        pipeline: str = "one",
+        sound: bytes = b"some sound",
+        tenant: str = "me",
+        **params: Any,
+    ) -> str:
         """Submit a job whose stage does a trick."""
         job = new_job_id()
         upload = self.store.new_upload()
-        upload.write(b"some sound")
+        upload.write(sound)
         self.store.accept_input(job, upload)
         found: Any = getattr(tricks, pipeline)
         given = {"trick": trick, "marks": str(self.marks), **params}
         ref = InputRef("sound.wav", upload.bytes, upload.sha256, "audio/wav")
-        outcome = self.jobs.ask(job, Submit(job, "me", pipeline, given, found.specs, ref), timeout=15)
+        outcome = self.jobs.ask(job, Submit(job, tenant, pipeline, given, found.specs, ref), timeout=15)
         assert outcome.ok, outcome
         return job
 

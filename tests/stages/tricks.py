@@ -254,4 +254,25 @@ graph = Pipeline(
     ),
 )
 
-REFERENCES = tuple(f"tests.stages.tricks:{name}" for name in ("one", "twice", "hasty", "graph"))
+
+def make(context: StageContext) -> StageOutput:
+    """A file that no other run makes alike, and what of the params can be seen."""
+    serial = os.urandom(8).hex()
+    (context.folder / "made.txt").write_text(f"{context.params.count} {serial}")
+    result = {"serial": serial, "sees_trick": hasattr(context.params, "trick")}
+    return StageOutput(
+        files=(OutputFile("made.txt", "text/plain", artifact=True),), result=result, input={"duration": 9}
+    )
+
+
+def take(context: StageContext) -> StageOutput:
+    return StageOutput(result={"taken": context.file("make", "made.txt").read_text()})
+
+
+kept = Pipeline(
+    name="kept",
+    params=Params,
+    stages=(stage(make, version="1", uses=("count",)), stage(take, needs=("make",), version="1")),
+)
+
+REFERENCES = tuple(f"tests.stages.tricks:{name}" for name in ("one", "twice", "hasty", "graph", "kept"))
