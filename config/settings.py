@@ -200,6 +200,7 @@ class Settings(BaseSettings):
     pipelines: Names = Field(
         (
             "callsheet.pipelines.transcribe:pipeline",
+            "callsheet.pipelines.shorts:pipeline",
             "callsheet.pipelines.restyle:pipeline",
             "callsheet.pipelines.preview:pipeline",
         ),
