@@ -100,7 +100,7 @@ HEADERS: dict[str, tuple[Kind, str]] = {
     "Accept-Ranges": (Literal["bytes"], "Ranges may be asked for."),
     "Content-Disposition": (str, "Always an attachment; its name as in RFC 6266."),
     "Content-Range": (str, "Which bytes these are, of how many."),
-    "ETag": (str, "Of a job: its `seq`, quoted. Of an artifact: its SHA-256, quoted."),
+    "ETag": (str, "Of a job: its `seq`, quoted; of what does not change: a digest, quoted."),
     "Last-Modified": (str, "When it was made."),
     "Location": (str, "Where it is found."),
     "RateLimit": (str, "How many requests are left, `r`, and when all are there again, in `t` seconds."),

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 from callsheet.http import schemas
 from callsheet.http.jobs import NoFields
-from callsheet.http.openapi_model import BODY, JSON, Answer, Kind, Operation, Raw, Table
+from callsheet.http.openapi_model import BODY, IF_NONE_MATCH, JSON, Answer, Kind, Operation, Raw, Table
 
 _TAG = "service"
 
 
-def _page(name: str, summary: str, path: str, media_type: str, kind: Kind) -> Operation:
+def _answers(name: str, summary: str, path: str, kind: Kind) -> Operation:
+    answers = {200: Answer("It.", {JSON: kind})}
+    return Operation(id=name, tag=_TAG, summary=summary, scope=None, answers=answers, example="{url}" + path)
+
+
+def _document(name: str, summary: str, path: str, media_type: str, kind: str) -> Operation:
+    """One that does not change while the service runs."""
     return Operation(
         id=name,
         tag=_TAG,
         summary=summary,
         scope=None,
-        answers={200: Answer("It.", {media_type: kind})},
+        takes=(IF_NONE_MATCH,),
+        answers={
+            200: Answer("It.", {media_type: Raw({"type": kind})}, ("ETag",)),
+            304: Answer("It has not changed.", headers=("ETag",)),
+        },
+        problems=("invalid_parameter",),
         example="{url}" + path,
     )
 
 
 OPERATIONS: Table = {
-    ("GET", "/"): _page("index", "Where to go from here", "/", JSON, schemas.Doors),
-    ("GET", "/healthz"): _page("isAlive", "Whether the process answers", "/healthz", JSON, schemas.Status),
+    ("GET", "/"): _answers("index", "Where to go from here", "/", schemas.Doors),
+    ("GET", "/healthz"): _answers("isAlive", "Whether the process answers", "/healthz", schemas.Status),
     ("GET", "/readyz"): Operation(
         id="isReady",
         tag=_TAG,
@@ -46,11 +57,7 @@ OPERATIONS: Table = {
         problems=(*BODY, "forbidden_origin"),
         example="-X POST {url}/v1/tickets",
     ),
-    ("GET", "/openapi.json"): _page(
-        "openapi", "This interface, as OpenAPI 3.1", "/openapi.json", JSON, Raw({"type": "object"})
-    ),
-    ("GET", "/asyncapi.json"): _page(
-        "asyncapi", "The feeds, as AsyncAPI 3.0", "/asyncapi.json", JSON, Raw({"type": "object"})
-    ),
-    ("GET", "/docs"): _page("docs", "This interface, for people", "/docs", "text/html", Raw({"type": "string"})),
+    ("GET", "/openapi.json"): _document("openapi", "This interface, as OpenAPI 3.1", "/openapi.json", JSON, "object"),
+    ("GET", "/asyncapi.json"): _document("asyncapi", "The feeds, as AsyncAPI 3.0", "/asyncapi.json", JSON, "object"),
+    ("GET", "/docs"): _document("docs", "This interface, for people", "/docs", "text/html", "string"),
 }

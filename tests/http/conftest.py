@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.http.contract import contract
 from tests.http.service import Api, Role, Stages
 from tests.receiver import Receiver
 from tests.servers import RedisServer
@@ -62,7 +63,9 @@ def api(addresses: dict[str, str], host: Role, folder: Path) -> Iterator[Api]:
 
 @pytest.fixture
 def client(api: Api) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=api.url, timeout=20) as client:
+    """A client of the live service. Whatever a test gets through it must be in the OpenAPI document."""
+    hooks = {"response": [contract("tests.http.sample:pipeline").check]}
+    with httpx.Client(base_url=api.url, timeout=20, event_hooks=hooks) as client:
         yield client
 
 
