@@ -9,12 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 from standardwebhooks.webhooks import WebhookVerificationError
+from typer.testing import CliRunner
 
 from callsheet.actors import webhook_secrets, webhooks
 from callsheet.actors.blocking import BlockingJobs
 from callsheet.actors.host import Host
 from callsheet.actors.keys import PartitionKeys, new_job_id
-from callsheet.config.settings import Settings
+from callsheet.cli import app
+from callsheet.config.settings import Settings, SettingsError
 from callsheet.jobs import messages as m
 from callsheet.jobs.job import Job, Webhook
 from tests.actors.kit import ONE, check_job, eventually, everything, submission
@@ -342,3 +344,21 @@ def test_a_tenants_secret_is_made_once_and_is_its_own(studio: Studio) -> None:
     assert studio.secret() == studio.secret()
     assert studio.secret("t2") != studio.secret()
     assert len(webhook_secrets.key_of(studio.secret())) == 32
+
+
+def test_the_command_shows_and_replaces_a_tenants_secret(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLSHEET_REDIS_URL", studio.settings.journal)
+
+    def run(*arguments: str) -> tuple[str, str]:
+        answer = CliRunner().invoke(app, ["webhooks", "secret", *arguments])
+        assert answer.exit_code == 0, answer.output
+        return answer.stdout, answer.stderr
+
+    old = studio.secret()
+    assert run("show", "--tenant", "t1") == (f"{old}\n", "")
+    new, told = run("rotate", "--tenant", "t1", "--overlap", "60")
+    assert new == f"{studio.secret()}\n" != f"{old}\n"
+    assert old in told
+    assert run("rotate", "--tenant", "t1", "--overlap", "0")[1] == ""
+    refused = CliRunner().invoke(app, ["webhooks", "secret", "show", "--tenant", "a:b"])
+    assert isinstance(refused.exception, SettingsError)

@@ -11,11 +11,7 @@ import redis
 from websockets.sync.client import connect
 
 from callsheet.actors import webhook_secrets
-from callsheet.actors.keys import new_job_id
-from callsheet.jobs.job import InputRef
-from callsheet.jobs.messages import Submit
-from tests.http.sample import pipeline
-from tests.http.service import Api, Stages, eventually
+from tests.http.service import Api, Role, Stages, eventually
 from tests.http.test_events import SSE, history, watch
 from tests.http.test_socket import to_the_end
 from tests.receiver import Behaviour, Receiver, Request, answers
@@ -35,17 +31,17 @@ def behave(receiver: Receiver) -> Iterator[Behave]:
     receiver.behave = answers(204)
 
 
-def submitted(stages: Stages, url: str) -> str:
-    job = new_job_id()
-    upload = InputRef("a.wav", 5, "ab" * 32, "audio/wav")
-    message = Submit(job, "default", "sample", {"level": 3}, pipeline.specs, upload, "f", callback_url=url)
-    assert stages.jobs.ask(job, message).ok
-    return job
+def submit(client: httpx.Client, url: str, headers: dict[str, str] | None = None, **fields: str) -> httpx.Response:
+    """Submit a job that is to tell this address of its ends."""
+    data = {"pipeline": "sample", "callback_url": url, **fields}
+    return client.post("/v1/jobs", data=data, files={"file": ("a.wav", b"sound", "audio/wav")}, headers=headers)
 
 
-def ended(stages: Stages, url: str) -> str:
+def ended(client: httpx.Client, stages: Stages, url: str, **fields: str) -> str:
     """A job that has just completed and is to tell this address."""
-    job = submitted(stages, url)
+    answer = submit(client, url, **fields)
+    assert answer.status_code == 202, answer.text
+    job: str = answer.json()["id"]
     stages.complete(job)
     return job
 
@@ -68,7 +64,7 @@ def received(receiver: Receiver, job: str) -> list[Request]:
 def test_a_client_sees_how_its_webhook_fares_and_has_it_sent_again(
     client: httpx.Client, stages: Stages, receiver: Receiver
 ) -> None:
-    job = ended(stages, receiver.url)
+    job = ended(client, stages, receiver.url)
     webhook = once(client, job, "delivered")
     assert set(webhook) == EXPOSED
     assert (webhook["tries"], webhook["status_code"], webhook["code"]) == (1, 204, None)
@@ -84,7 +80,7 @@ def test_a_redelivery_without_a_body_is_of_the_latest_and_hurries_one_that_waits
     client: httpx.Client, stages: Stages, receiver: Receiver, behave: Behave
 ) -> None:
     behave(answers(500))
-    job = ended(stages, receiver.url)
+    job = ended(client, stages, receiver.url)
     eventually(lambda: webhooks(client, job)[0]["tries"] == 2)
     waiting = once(client, job, "pending")
     assert (waiting["code"], waiting["status_code"]) == ("refused", 500)
@@ -116,7 +112,7 @@ def test_a_watcher_that_comes_back_gets_what_became_of_the_webhook_and_then_the_
     client: httpx.Client, stages: Stages, receiver: Receiver, behave: Behave
 ) -> None:
     behave(answers(410))
-    job = ended(stages, receiver.url)
+    job = ended(client, stages, receiver.url)
     once(client, job, "given_up")
     events = history(client, job)
     (end,) = [event["seq"] for event in events if event["type"] == "JobCompleted"]
@@ -130,7 +126,7 @@ def test_a_watcher_that_comes_back_gets_what_became_of_the_webhook_and_then_the_
 def test_a_socket_too_is_closed_behind_the_webhooks_events(
     api: Api, client: httpx.Client, stages: Stages, receiver: Receiver
 ) -> None:
-    job = ended(stages, receiver.url)
+    job = ended(client, stages, receiver.url)
     once(client, job, "delivered")
     with connect(f"ws://127.0.0.1:{api.port}/v1/jobs/{job}/ws") as link:
         frames, code = to_the_end(link)
@@ -142,7 +138,7 @@ def test_a_webhooks_event_during_the_next_attempt_ends_no_feed(
     client: httpx.Client, stages: Stages, receiver: Receiver, behave: Behave
 ) -> None:
     behave(answers(500))
-    job = ended(stages, receiver.url)
+    job = ended(client, stages, receiver.url)
     eventually(lambda: webhooks(client, job)[0]["tries"] == 2)
     client.post(f"/v1/jobs/{job}/retry", json={"from_stage": "two"})
     behave(answers(200))
@@ -156,7 +152,7 @@ def test_a_webhooks_event_during_the_next_attempt_ends_no_feed(
 
 
 def test_a_forgotten_jobs_webhooks_are_gone_with_it(client: httpx.Client, stages: Stages, receiver: Receiver) -> None:
-    job = ended(stages, receiver.url)
+    job = ended(client, stages, receiver.url)
     once(client, job, "delivered")
     assert client.delete(f"/v1/jobs/{job}").status_code in (202, 204)
     eventually(lambda: client.get(f"/v1/jobs/{job}/webhooks").status_code == 410)
@@ -166,8 +162,51 @@ def test_a_forgotten_jobs_webhooks_are_gone_with_it(client: httpx.Client, stages
 def test_the_tenants_secret_is_what_signs(
     addresses: dict[str, str], client: httpx.Client, stages: Stages, receiver: Receiver
 ) -> None:
-    job = ended(stages, receiver.url)
+    job = ended(client, stages, receiver.url)
     once(client, job, "delivered")
     with redis.Redis.from_url(addresses["redis_url"]) as journal:
         (secret,) = webhook_secrets.of_tenant(journal, "default")
     assert received(receiver, job)[0].verified(secret)["data"]["id"] == job
+
+
+def test_a_secret_that_comes_with_the_job_signs_and_is_shown_nowhere(
+    api: Api, host: Role, client: httpx.Client, stages: Stages, receiver: Receiver
+) -> None:
+    secret = webhook_secrets.new_secret()
+    job = ended(client, stages, receiver.url, callback_secret=secret)
+    once(client, job, "delivered")
+    assert received(receiver, job)[0].verified(secret)
+    shown = [client.get(f"/v1/jobs/{job}{path}").text for path in ("", "/events", "/webhooks")]
+    assert secret not in "".join([*shown, api.said(), host.said()])
+
+
+CALLBACKS = {
+    "loopback": ({"callback_url": "http://127.0.0.1:1/"}, "url_forbidden"),
+    "metadata": ({"callback_url": "http://169.254.169.254/latest"}, "url_forbidden"),
+    "another scheme": ({"callback_url": "ftp://example.com/"}, "url_forbidden"),
+    "a user in it": ({"callback_url": "https://user:pass@example.com/"}, "url_forbidden"),
+    "no secret": ({"callback_url": "https://example.com/", "callback_secret": "secret"}, "invalid_field"),
+    "a secret for nobody": ({"callback_url": "", "callback_secret": f"whsec_{'A' * 32}"}, "missing_part"),
+}
+
+
+@pytest.mark.parametrize(("fields", "code"), CALLBACKS.values(), ids=CALLBACKS)
+def test_a_callback_that_cannot_be_is_refused_in_a_form_and_in_json(
+    client: httpx.Client, fields: dict[str, str], code: str
+) -> None:
+    form = submit(client, fields["callback_url"], **fields)
+    in_json = client.post("/v1/jobs", json={"pipeline": "sample", "source_url": "https://example.com/a.wav", **fields})
+    assert [(a.status_code, a.json()["code"]) for a in (form, in_json)] == [(422, code)] * 2
+    assert "whsec_" + "A" not in form.text + in_json.text
+
+
+def test_another_callback_under_the_same_idempotency_key_is_another_submission(
+    client: httpx.Client, receiver: Receiver
+) -> None:
+    key = {"Idempotency-Key": "one-callback"}
+    first = submit(client, receiver.url, key)
+    again = submit(client, receiver.url, key)
+    other = submit(client, f"{receiver.url}?other", key)
+    signed = submit(client, receiver.url, key, callback_secret=webhook_secrets.new_secret())
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+    assert [other.json()["code"], signed.json()["code"]] == ["idempotency_key_reused"] * 2
