@@ -31,6 +31,7 @@ from callsheet.actors.stage_context import ChildContext, Voice
 from callsheet.config.process import die_with_parent
 from callsheet.media.providers.base import configure as configure_providers
 from callsheet.pipelines.declare import Pipeline, StageError, StageOutput
+from callsheet.pipelines.fetch import pipeline as fetching
 
 MAX_VALUES = 256 * 1024  # bytes of JSON of each of data, result, items
 PATH = re.compile(r"(?<![\w.])/(?:[^\s/'\"():,;]+/)*(?=[^\s/'\"():,;])")
@@ -106,11 +107,11 @@ def prepare(setup: Setup) -> Pipelines:
     from callsheet.media import limits, weights  # noqa: PLC0415  (a broken import must be told like a broken pipeline)
 
     weights.configure(Path(setup.models))
-    limits.configure(limits.Limits(bytes=setup.max_upload, threads=setup.threads))
+    limits.configure(limits.Limits(bytes=setup.max_upload, threads=setup.threads, addresses=frozenset(setup.addresses)))
     configure_providers(setup.providers)
     # The data segment: heap, and private writable maps. Weights that are mapped from a file are not counted twice.
     _limit(resource.RLIMIT_DATA, setup.memory)
-    return pipelines
+    return {**pipelines, fetching.name: fetching}
 
 
 def _limit(kind: int, limit: int) -> None:

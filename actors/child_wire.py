@@ -26,6 +26,7 @@ class Setup(msgspec.Struct, frozen=True, tag=True):
     file_size: int
     max_upload: int
     threads: int
+    addresses: tuple[str, ...] = ()
     providers: ProviderSettings = ProviderSettings()
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from msgspec.structs import replace
 
+from callsheet.actors.store import input_file
 from callsheet.jobs.graph import FETCH, GraphError, StageSpec, check_graph
+from callsheet.jobs.job import FileRef, Job
 from callsheet.media.addresses import ForbiddenUrlError, check_url
 from callsheet.pipelines.fetch import pipeline as fetching
 
@@ -32,3 +35,16 @@ def with_fetch(graph: tuple[StageSpec, ...]) -> tuple[StageSpec, ...] | None:
     except GraphError:
         return None
     return whole
+
+
+def input_of(job: Job) -> FileRef:
+    """The input of a job as a file in the store: its upload, or what the stage before the others has fetched."""
+    fetched = job.stages[FETCH].outputs if job.input.source_url is not None else ()
+    return fetched[0] if fetched else input_file(job.input)
+
+
+def what_runs(job: Job, stage: str) -> tuple[str, dict[str, Any]]:
+    """The pipeline that a stage of the job is found in, and the params it is given."""
+    if stage == FETCH and job.input.source_url is not None:
+        return fetching.name, {"source_url": job.input.source_url}
+    return job.pipeline, job.params

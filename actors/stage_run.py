@@ -20,8 +20,9 @@ from callsheet.actors.errors import CallsheetError, CorruptRecord, StorageFull, 
 from callsheet.actors.failpoints import failpoint
 from callsheet.actors.paid import PaidSteps
 from callsheet.actors.reuse import Reuse
+from callsheet.actors.sources import input_of, what_runs
 from callsheet.actors.stage_reports import Ending, Reporter, deliver
-from callsheet.actors.store import ArtifactStore, BadFileError, Place, input_file, stage_folder
+from callsheet.actors.store import ArtifactStore, BadFileError, Place, stage_folder
 from callsheet.actors.work_folders import WorkFolders
 from callsheet.jobs.job import FileRef, Job
 from callsheet.jobs.messages import Claim, Failed, Stopped, Succeeded
@@ -261,12 +262,13 @@ class StageRun:
     def _request(self, folder: Path, job: Job) -> Request:
         done = stages_before(job, job.spec(job.stages[self.stage]))
         locate = self._locator(job)
+        pipeline, params = what_runs(job, self.stage)
         return Request(
-            pipeline=job.pipeline,
+            pipeline=pipeline,
             stage=self.stage,
-            params=job.params,
+            params=params,
             folder=str(folder),
-            input=locate(input_file(job.input)),
+            input=locate(input_of(job)),
             filename=job.input.filename,
             media_type=job.input.media_type,
             bytes=job.input.bytes,

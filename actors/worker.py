@@ -220,6 +220,7 @@ def _child_spec(settings: Settings, queue: str, slots: int) -> ChildSpec:
         file_size=max(8 * GIB, 16 * int(settings.max_upload_bytes)),
         max_upload=int(settings.max_upload_bytes),
         threads=threads,
+        addresses=settings.allowed_addresses,
         providers=providers if queue == BUYING_QUEUE else providers.without_keys(),
     )
     return ChildSpec(setup, {**kept, "OMP_NUM_THREADS": str(threads)}, retire_at=int(settings.stage_memory_bytes) // 2)

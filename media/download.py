@@ -17,14 +17,15 @@ from typing import IO
 import httpx
 import msgspec
 
-from callsheet.media import addresses, limits
+from callsheet.media import limits
+from callsheet.media.addresses import check_url
 from callsheet.media.errors import MediaError
 from callsheet.media.pinned import client, resolve
 
 SILENCE_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
 MOST_SECONDS = 4 * 3600.0
-MIN_RATE = 1024  # bytes a second over all, after a first minute: a file that drips is given up
+MIN_RATE, GRACE_SECONDS = 1024, 60.0  # bytes a second over all, after a while: a file that drips is given up
 RESUMES = 20  # connections that may break before the try is given up; each has to have brought something
 _TYPE = re.compile(r"[a-z0-9][\w.+-]{0,60}/[a-z0-9][\w.+-]{0,60}\Z", re.ASCII | re.IGNORECASE)
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)\Z", re.ASCII)
@@ -51,7 +52,7 @@ def download(
     Raises ForbiddenUrlError; MediaError `fetch_failed` (retryable where trying again can help), `upload_too_large`,
     `empty_file`.
     """
-    checked = addresses.check_url(url, addresses.allowed())
+    checked = check_url(url, limits.current().addresses)
     timeout = httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS)
     with path.open("wb") as file:
         transfer = _Transfer(file, progress)
@@ -76,11 +77,12 @@ class _Transfer:
         self._validator: str | None = None
         self._media_type = "application/octet-stream"
         self._broken = 0
+        self._came = False
         self._begun = time.monotonic()
 
     def attempt(self, http: httpx.Client, url: str) -> bool:
         """Get what is left; False if the connection broke and another may go on. Raises MediaError."""
-        before = self.bytes
+        self._came = False
         try:
             with http.stream("GET", url, headers=self._headers()) as answer:
                 self._begin(answer)
@@ -88,7 +90,7 @@ class _Transfer:
                     self._take(piece)
         except BROKEN as error:
             self._broken += 1
-            if self.bytes <= before or self._broken > RESUMES:
+            if not self._came or self._broken > RESUMES:
                 raise _failed(f"the connection broke ({type(error).__name__})", retryable=True) from None
             return False
         if self._total is not None and self.bytes != self._total:
@@ -131,10 +133,11 @@ class _Transfer:
             raise _failed("the file has changed while it was fetched", retryable=True)
 
     def _take(self, piece: bytes) -> None:
+        self._came = True
         self.bytes += len(piece)
         self._check_size(self.bytes)
         seconds = time.monotonic() - self._begun
-        if seconds > MOST_SECONDS or self.bytes < MIN_RATE * (seconds - 60):
+        if seconds > MOST_SECONDS or self.bytes < MIN_RATE * (seconds - GRACE_SECONDS):
             raise _failed("it comes too slowly", retryable=True)
         self._file.write(piece)
         self._digest.update(piece)

@@ -13,7 +13,8 @@ class Limits(msgspec.Struct, frozen=True):
 
     `bytes`: size of the file. `min_seconds`, `max_seconds`: its length. `streams`: tracks of any kind.
     `pixels`: width x height of a frame; the default holds 8K UHD (7680 x 4320) and refuses what is far beyond it.
-    `threads`: cores that one stage may keep busy.
+    `threads`: cores that one stage may keep busy. `addresses`: exact `host:port` that an address which a client gives
+    may lead to though it is not public.
     """
 
     bytes: int = 500 * 1024 * 1024
@@ -22,6 +23,7 @@ class Limits(msgspec.Struct, frozen=True):
     streams: int = 32
     pixels: int = 36_000_000
     threads: int = 1
+    addresses: frozenset[str] = frozenset()
 
 
 _current = Limits()

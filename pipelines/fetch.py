@@ -7,7 +7,6 @@ from typing import Annotated
 import msgspec
 
 from callsheet.jobs.graph import FETCH, RetryPolicy
-from callsheet.media.download import download
 from callsheet.pipelines.declare import OutputFile, Pipeline, StageContext, StageOutput, stage
 
 NAME = "callsheet.fetch"  # no pipeline on offer: what a child runs the stage `fetch` of any job from
@@ -23,6 +22,8 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def fetch(run: StageContext) -> StageOutput:
     """Get the file, and say what it is."""
+    from callsheet.media.download import download  # noqa: PLC0415  (what it needs is of no use to other stages)
+
     found = download(run.params.source_url, run.folder / FILE, progress=run.progress, log=run.log)
     facts = {"bytes": found.bytes, "sha256": found.sha256, "media_type": found.media_type}
     return StageOutput(files=(OutputFile(FILE, found.media_type),), input=facts)
@@ -31,5 +32,13 @@ def fetch(run: StageContext) -> StageOutput:
 pipeline = Pipeline(
     NAME,
     Params,
-    (stage(fetch, name=FETCH, queue="io", deadline=DEADLINE, retry=RetryPolicy(tries=4, base=5.0, cap=300.0)),),
+    (
+        stage(
+            fetch,
+            name=FETCH,
+            queue="io",
+            deadline=DEADLINE,
+            retry=RetryPolicy(tries=5, base=2.0, factor=4.0, cap=300.0),
+        ),
+    ),
 )

@@ -210,7 +210,7 @@ class Peer(BaseHTTPRequestHandler):
 @pytest.fixture
 def port() -> Iterator[int]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Peer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server.server_port
         server.shutdown()
 
@@ -246,7 +246,7 @@ def test_tls_is_verified_against_the_name_in_the_url(port: int, tmp_path: Path) 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         trusting = ssl.create_default_context(cafile=str(certificate))
         good = check_url(f"https://video.example:{server.server_port}/")
         with client(good, ["127.0.0.1"], verify=trusting) as http:
