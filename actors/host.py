@@ -17,6 +17,7 @@ import redis
 import structlog
 
 from callsheet.actors import performer as performing
+from callsheet.actors.admission import Admission
 from callsheet.actors.charged_store import open_charged_store
 from callsheet.actors.committer import Committer, JournalDownError, connect
 from callsheet.actors.errors import StoreAway
@@ -26,6 +27,7 @@ from callsheet.actors.keys import partition_of
 from callsheet.actors.leases import Leases
 from callsheet.actors.ownership import Ownership
 from callsheet.actors.pool import Pool
+from callsheet.actors.tenants import Tenants, limits_of
 from callsheet.actors.webhook_post import Poster
 from callsheet.actors.webhooks import Deliverer
 from callsheet.config.settings import Settings
@@ -71,8 +73,11 @@ class Host:
         self._store = open_charged_store(settings)
         poster = Poster(settings.webhook_timeout_seconds, settings.allowed_addresses)
         self._deliverer = Deliverer(self._redis, poster)
-        self._performer = performing.Performer(settings.journal, settings.broker, self._store, self._deliverer.take)
         self.leases = Leases(self._committer, self._redis, settings.lease_seconds, settings.partitions)
+        admission = Admission(self._redis, Tenants(self._redis, limits_of(settings)), lambda: self.leases.keys)
+        self._performer = performing.Performer(
+            settings.journal, settings.broker, self._store, self._deliverer.take, admission
+        )
         self.owned: dict[int, Ownership] = {}
         self._room = threading.Condition()
         self._in_hand = 0

@@ -53,11 +53,14 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class OutboxItem(msgspec.Struct, frozen=True):
-    """An effect to perform, under the id by which the outbox knows it."""
+    """An effect to perform, under the id by which the outbox knows it; whose job it is, if that is at
+    hand; and whether it has waited for its job's turn."""
 
     id: str
     job: str
     effect: OutboxEffect
+    tenant: str = ""
+    admitted: bool = False
 
 
 class Journal:
@@ -209,14 +212,15 @@ def _dispatch_id(job: str, token: int) -> str:
 
 def _outbox(job: str, decision: Decision) -> list[OutboxItem]:
     items = []
+    tenant = decision.job.tenant if decision.job else ""
     for n, effect in enumerate(decision.effects):
         match effect:
             case Dispatch(token=token):
-                items.append(OutboxItem(_dispatch_id(job, token), job, effect))
+                items.append(OutboxItem(_dispatch_id(job, token), job, effect, tenant))
             case Deliver(webhook=webhook, n=try_):
                 items.append(OutboxItem(f"{job}|webhook.{webhook}.{try_}", job, effect))
             case Interrupt() | Tidy() | RemoveFiles() | KeepSecret():
-                items.append(OutboxItem(f"{job}|{decision.outcome.seq}.{n}", job, effect))
+                items.append(OutboxItem(f"{job}|{decision.outcome.seq}.{n}", job, effect, tenant))
             case SetTimer() | ClearTimer() | Withdraw() | Erase():
                 pass
             case _:

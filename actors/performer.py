@@ -13,6 +13,7 @@ import structlog
 from dramatiq.errors import BrokerError
 
 from callsheet.actors import broker as work
+from callsheet.actors.admission import Admission, Entry
 from callsheet.actors.committer import JournalDownError, connect
 from callsheet.actors.errors import Unavailable
 from callsheet.actors.failpoints import failpoint
@@ -39,12 +40,15 @@ class Performer:
         broker_url: str,
         store: ArtifactStore,
         deliver: Callable[[Ownership, OutboxItem, Deliver], None],
+        admission: Admission | None = None,
+        *,
         threads: int = 4,
     ) -> None:
         self._redis = connect(redis_url)
         self._broker = work.make_broker(broker_url)
         self._store = store
         self._deliver = deliver
+        self._admission = admission
         self._queue: SimpleQueue[tuple[Ownership, OutboxItem] | None] = SimpleQueue()
         self._later: list[tuple[float, Ownership, OutboxItem]] = []
         self._lock = threading.Lock()
@@ -97,6 +101,14 @@ class Performer:
             self._later = [entry for entry in self._later if entry[0] > now]
         for _, owner, item in due:
             self.perform(owner, item)
+        try:
+            self._perform_all(self._admission.due() if self._admission is not None else [])
+        except TROUBLE as error:
+            log.warning("jobs wait for their turn: the journal is away", why=str(error))
+
+    def _perform_all(self, entries: list[Entry]) -> None:
+        for owner, item in entries:
+            self.perform(owner, item)
 
     def stop(self) -> None:
         """End the threads once what was asked for is done."""
@@ -127,11 +139,15 @@ class Performer:
         generation = ""
         match item.effect:
             case Dispatch() as effect:
+                if self._admission is not None and not self._admission.admits(owner, item):
+                    return  # it is not its job's turn; it stays in the outbox
                 generation = self._generation or self._broker_generation()
                 work.dispatch(self._broker, item.job, effect.stage, effect.token, effect.queue)
             case Interrupt(stage=stage, token=token):
                 self._redis.publish(INTERRUPTS, f"{item.job} {stage} {token}")
             case Tidy(keep=keep, before=before):
+                if self._admission is not None:
+                    self._perform_all(self._admission.ended(item, before))
                 self._store.tidy(item.job, keep, before)
             case RemoveFiles():
                 self._store.remove_job(item.job)

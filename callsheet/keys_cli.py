@@ -71,7 +71,7 @@ def set_limits(
     *,
     rate: Annotated[float | None, typer.Option(min=0, help="Requests a second; 0: any number.")] = None,
     burst: Annotated[int | None, typer.Option(min=1, help="Requests at once.")] = None,
-    max_active: Annotated[int | None, typer.Option(min=0, help="Jobs at work at once; 0: any number.")] = None,
+    max_active: Annotated[int | None, typer.Option(min=0, max=1000, help="Jobs at work at once; 0: all.")] = None,
     max_open: Annotated[int | None, typer.Option(min=0, help="Jobs that have not ended; 0: any number.")] = None,
     max_stored: Annotated[int | None, typer.Option(min=0, help="Jobs that are kept; 0: any number.")] = None,
     quota: Annotated[str | None, typer.Option(help="Bytes that are kept, such as 20GiB.")] = None,

@@ -135,8 +135,11 @@ class Settings(BaseSettings):
     )
     rate_burst: Count = Field(200, description="Requests that a tenant may send at once, before its rate counts.")
     quota_bytes: Size = Field(ByteSize(100 * GIB), description="Most bytes of one tenant: uploads and artifacts.")
-    max_active_jobs: Slots = Field(
-        0, description="Jobs of one tenant at work at once; the others wait for their turn. 0: any number."
+    max_active_jobs: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Jobs of one tenant at work at once; the others wait for their turn. 0: any number.",
     )
     max_open_jobs: Slots = Field(
         10_000, description="Jobs of one tenant that have not ended; more are answered 429. 0: any number."
