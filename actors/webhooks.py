@@ -31,7 +31,8 @@ from callsheet.jobs.effects import Deliver
 from callsheet.jobs.events import decode_event
 from callsheet.jobs.job import Job
 from callsheet.jobs.messages import Delivered, DeliveryFailed, DeliveryPostponed
-from callsheet.jobs.webhooks import message_id, payload, pending
+from callsheet.jobs.told import message_id, payload
+from callsheet.jobs.webhooks import pending
 
 log = structlog.get_logger("host")
 AT_ONCE, OF_A_TENANT, AT_A_DESTINATION = 128, 32, 4

@@ -15,7 +15,7 @@ from callsheet.http.reach import accepted, find, send, tenant_of
 from callsheet.http.schemas import Time
 from callsheet.jobs.job import Job, WebhookStatus
 from callsheet.jobs.messages import Redeliver
-from callsheet.jobs.webhooks import message_id
+from callsheet.jobs.told import message_id
 
 Meta = msgspec.Meta
 

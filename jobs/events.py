@@ -201,7 +201,6 @@ Body = (
 )
 BODIES: dict[str, type[Any]] = {body.__name__: body for body in Body.__args__}
 TERMINAL_EVENTS: frozenset[str] = frozenset({"JobCompleted", "JobFailed", "JobCancelled", "JobExpired"})
-WEBHOOK_EVENTS: frozenset[str] = frozenset(body.__name__ for body in WebhookBody.__args__)
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -213,12 +212,6 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int
     data: Body
     stage: str | None = None
-
-
-def still_ended(event: str, ended: bool) -> bool:
-    """Whether the job has ended after an event of this type, given whether it had before. Webhooks leave that as it
-    is: they are told of during a later attempt as well as after the end."""
-    return event in TERMINAL_EVENTS or (ended and event in WEBHOOK_EVENTS)
 
 
 class _RawEvent(msgspec.Struct, frozen=True):

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
 from msgspec.structs import replace
 
 from callsheet.jobs import events as e
@@ -34,8 +33,6 @@ UNDER_WAY = "webhook_under_way"
 TOO_OFTEN = "redelivered_too_often"
 
 GONE = "gone"  # the code of a try that was answered 410: the receiver wants no more of it
-
-_TYPES = {"JobCompleted": "job.completed", "JobFailed": "job.failed", "JobCancelled": "job.cancelled"}
 
 
 def pending(job: Job) -> list[Webhook]:
@@ -191,33 +188,3 @@ def _evolved(webhook: Webhook, body: e.WebhookBody, at: str) -> Webhook:
         case e.WebhookRequested():
             requests = webhook.requests + 1
             return replace(webhook, status="pending", failures=0, requests=requests, settled_at=None)
-
-
-# -- what is told
-
-
-def message_id(job: str, seq: int) -> str:
-    """What names a delivery at each of its tries. Without a full stop, which delimits what is signed."""
-    return f"{job}-{seq}"
-
-
-def payload(job: Job, event: e.Event) -> bytes:
-    """The body that tells of a terminal event: made of nothing that changes after it, so it is the same at each try."""
-    data: Any = event.data
-    kind = _TYPES[event.type]
-    error = None
-    if isinstance(data, e.JobFailed):
-        error = {"code": data.code, "message": data.message, "stage": data.failed_stage, "retryable": data.retryable}
-    facts = {
-        "id": job.id,
-        "pipeline": job.pipeline,
-        "status": kind.removeprefix("job."),
-        "attempt": event.attempt,
-        "seq": event.seq,
-        "error": error,
-        "created_at": job.created_at,
-        "ended_at": event.at,
-        "expires_at": data.expires_at,
-        "url": f"/v1/jobs/{job.id}",
-    }
-    return msgspec.json.encode({"type": kind, "timestamp": event.at, "data": facts})

@@ -17,7 +17,8 @@ from callsheet.jobs.effects import Deliver, KeepSecret
 from callsheet.jobs.graph import StageSpec
 from callsheet.jobs.job import Job
 from callsheet.jobs.rules import decide
-from callsheet.jobs.webhooks import MAX_KEPT, MAX_PENDING, MAX_REQUESTS, message_id, payload, pending
+from callsheet.jobs.told import message_id, payload
+from callsheet.jobs.webhooks import MAX_KEPT, MAX_PENDING, MAX_REQUESTS, pending
 from tests.jobs.kit import HOOK, START, Play, body, in_status, submission, types
 
 ONE = (StageSpec("a"),)
