@@ -48,20 +48,6 @@ _BAD_6 = tuple(IPv6Network(block) for block in ("2001::/23", "2001:db8::/32", "2
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: how a network without IPv4 reaches it
 
 
-_allowed: frozenset[str] = frozenset()
-
-
-def configure(allowed: Collection[str]) -> None:
-    """Set which `host:port` may be anywhere, in this process. Called once, when it starts."""
-    global _allowed  # noqa: PLW0603  (see limits.configure)
-    _allowed = frozenset(allowed)
-
-
-def allowed() -> frozenset[str]:
-    """Which `host:port` may be anywhere."""
-    return _allowed
-
-
 class ForbiddenUrlError(MediaError):
     """The URL, or an address behind it, is one that this service does not connect to."""
 
