@@ -18,9 +18,10 @@ from tests.house.running import Running, free_port, wait_for
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 ROOT = Path(__file__).parents[2]
-# As in the README, where it stands for a shell that is in the checkout.
+# As in the README (and with shorts), where it stands for a shell that is in the checkout.
 OWN_PIPELINE = {
-    "CALLSHEET_PIPELINES": "callsheet.pipelines.transcribe:pipeline,word_count:pipeline",
+    "CALLSHEET_PIPELINES": "callsheet.pipelines.transcribe:pipeline,callsheet.pipelines.shorts:pipeline,"
+    "word_count:pipeline",
     "PYTHONPATH": str(ROOT / "examples"),
 }
 TERMINAL = {"completed", "failed", "cancelled"}
