@@ -23,6 +23,7 @@ STYLES = 26  # paintings that the network knows, by number
 TONES = 8  # of lightness, in a cartoon
 WORK_SIDE = 480  # pixels: the bilateral filter costs the square of it, and flat areas need no more
 PENCIL = (255.0 * (np.arange(256) / 250.0).clip(0, 1) ** 2.5).astype(np.uint8)  # presses harder
+MOST_BYTES = 7 << 30  # of a result; a stage's process may write files of 8 GiB
 SAME = 24.0  # levels by which a pixel of the source may change and still count as the same thing
 
 
@@ -37,7 +38,7 @@ def graded(
     table = target.with_name("look.cube")
     lut.write(table)
     limits = ffmpeg.ChildLimits(
-        cpu_seconds=600 + int(60 * facts.duration), output_bytes=16 << 30, output_seconds=facts.duration + 60.0
+        cpu_seconds=600 + int(60 * facts.duration), output_bytes=MOST_BYTES, output_seconds=facts.duration + 60.0
     )
     inputs = [ffmpeg.Input(source), ffmpeg.Input(table, name=table.name, is_input=False)]
     try:
