@@ -26,6 +26,7 @@ from callsheet.http import (
 from callsheet.http.openapi_model import (
     HEADERS,
     IN_PATH,
+    JSON,
     OF_PROBLEMS,
     Answer,
     Kind,
@@ -36,6 +37,7 @@ from callsheet.http.openapi_model import (
     Table,
 )
 from callsheet.http.problems import PROBLEMS
+from callsheet.jobs.told import WebhookPayload
 
 TABLES: tuple[Table, ...] = (
     openapi_jobs.OPERATIONS,
@@ -68,7 +70,7 @@ _IN_PATH = re.compile(r"{(\w+)}")
 
 def openapi(pipelines: Pipelines, *, needs_keys: bool = False) -> dict[str, Any]:
     """The document for a service with these pipelines. Where it needs keys, each operation says so."""
-    types = _Types(kind for operation in OPERATIONS.values() for kind in _kinds(operation))
+    types = _Types([*(kind for operation in OPERATIONS.values() for kind in _kinds(operation)), WebhookPayload])
     paths: dict[str, Any] = {}
     for (method, path), operation in OPERATIONS.items():
         members = _operation(types, path, operation)
@@ -81,6 +83,7 @@ def openapi(pipelines: Pipelines, *, needs_keys: bool = False) -> dict[str, Any]
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": paths,
+        "webhooks": {kind: {"post": _told(types, kind)} for kind in openapi_webhooks.TOLD},
         "components": {
             "schemas": {**types.components, **openapi_jobs.pipeline_schemas(params)},
             "securitySchemes": {
@@ -88,6 +91,19 @@ def openapi(pipelines: Pipelines, *, needs_keys: bool = False) -> dict[str, Any]
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same."},
             },
         },
+    }
+
+
+def _told(types: _Types, kind: str) -> dict[str, Any]:
+    """What a job's `callback_url` is told."""
+    return {
+        "operationId": kind,
+        "tags": ["webhooks"],
+        "summary": openapi_webhooks.TOLD[kind],
+        "description": openapi_webhooks.SIGNED,
+        "parameters": [_parameter(types, parameter) for parameter in openapi_webhooks.SENT],
+        "requestBody": {"required": True, "content": {JSON: {"schema": types.schema(WebhookPayload)}}},
+        "responses": {"2XX": {"description": "It has arrived. Anything else, and it comes again."}},
     }
 
 
@@ -132,7 +148,8 @@ def _operation(types: _Types, path: str, operation: Operation) -> dict[str, Any]
         members["requestBody"] = {"required": operation.body_required, "content": content}
     answers = {str(status): _answer(types, answer) for status, answer in operation.answers.items()}
     refusals = {str(status): _refusal(types, codes) for status, codes in sorted(operation.refusals().items())}
-    members["responses"] = refusals | answers  # where an operation tells its problems in its own way, that counts
+    # Where an operation tells its problems in a way of its own, that counts.
+    members["responses"] = dict(sorted((refusals | answers).items()))
     if operation.example:
         members["x-codeSamples"] = [{"lang": "Shell", "source": curl(operation)}]
     return members

@@ -46,7 +46,8 @@ class Contract:
 
     def _check_body(self, content: dict[str, Any], answer: httpx.Response, where: str) -> None:
         media_type = answer.headers["content-type"].partition(";")[0]
-        known = content.get(media_type) or content.get("*/*")
+        types = {name.partition(";")[0]: about for name, about in content.items()}
+        known = types.get(media_type) or types.get("*/*")
         assert known is not None, f"{where} is {media_type}, which is not in the document"
         if media_type.endswith("json"):
             schema = {**known["schema"], "components": self._document["components"]}
