@@ -28,6 +28,7 @@ from callsheet.actors.leases import Leases
 from callsheet.actors.ownership import Ownership
 from callsheet.actors.pool import Pool
 from callsheet.actors.tenants import Tenants, limits_of
+from callsheet.actors.uploads import open_uploads
 from callsheet.actors.webhook_post import Poster
 from callsheet.actors.webhooks import Deliverer
 from callsheet.config.settings import Settings
@@ -71,6 +72,7 @@ class Host:
         self._committer = Committer(settings.journal)
         self._pool = Pool(settings.host_pool_threads, "jobs")
         self._store = open_charged_store(settings)
+        self._uploads = open_uploads(settings)
         poster = Poster(settings.webhook_timeout_seconds, settings.allowed_addresses)
         self._deliverer = Deliverer(self._redis, poster)
         self.leases = Leases(self._committer, self._redis, settings.lease_seconds, settings.partitions)
@@ -184,6 +186,7 @@ class Host:
         """Remove files that belong to no job: an upload whose submission never reached a mailbox."""
         try:
             self._store.sweep(ORPHAN_SECONDS)
+            self._uploads.sweep()
             for job in self._store.orphans(ORPHAN_SECONDS):
                 if self._is_nobodys(job):
                     log.info("files without a job removed", job=job)

@@ -28,6 +28,7 @@ import msgspec
 from callsheet.actors.errors import CallsheetError, CorruptRecord
 from callsheet.actors.store import Upload
 from callsheet.actors.store_files import PIECE, storage, sync_folders
+from callsheet.config.settings import Settings
 
 UPLOAD_ID = re.compile(r"[0-9a-f]{32}\Z")
 UNMADE_SECONDS = 3600.0  # after which a folder without `info`, left by a crash, is removed
@@ -138,6 +139,11 @@ class UploadStore:
         if not UPLOAD_ID.match(upload):
             raise UploadUnknown
         return self._root / hashlib.sha256(tenant.encode()).hexdigest()[:32] / upload
+
+
+def open_uploads(settings: Settings) -> UploadStore:
+    """The uploads of these settings: on the disk of the store in a folder, so that it takes one without copying it."""
+    return UploadStore(settings.data / "store" / "uploads", settings.upload_keep_seconds)
 
 
 class HeldUpload:

@@ -19,7 +19,7 @@ from callsheet.actors.pipelines import load_pipelines
 from callsheet.actors.rate import Rates
 from callsheet.actors.tenant_feed import TenantFeed
 from callsheet.actors.tenants import AsyncTenants, limits_of
-from callsheet.actors.uploads import UploadStore
+from callsheet.actors.uploads import open_uploads
 from callsheet.config.settings import Settings
 from callsheet.http.artifacts import ArtifactFile, ArtifactList, ArtifactZip
 from callsheet.http.auth import Doorkeeper
@@ -56,9 +56,7 @@ def create_app(settings: Settings) -> App:
     limits = AsyncTenants(jobs.redis, limits_of(settings))
     pipelines = load_pipelines(settings.pipelines)
     ping = settings.feed_ping_seconds
-    uploads = Uploads(
-        settings, UploadStore(settings.data / "store" / "uploads", settings.upload_keep_seconds), store.ledger
-    )
+    uploads = Uploads(settings, open_uploads(settings), store.ledger)
     submitting = Submitting(settings, jobs, store, pipelines, uploads=uploads, room=JobRoom(jobs, limits))
     middleware: Any = [
         HostCheck(None if settings.needs_keys else settings.allowed_hosts),
