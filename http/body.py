@@ -35,6 +35,7 @@ class Body:
         self._receive = receive
         self._patience = patience
         self._begun = self._ended = False
+        self._leaving: asyncio.Task[None] | None = None
         self._started = 0.0
         self._bytes = 0
 
@@ -68,9 +69,22 @@ class Body:
             raise Problem("body_timeout", headers={"Connection": "close"}) from None
 
     async def left(self) -> None:
-        """Wait until the client goes. For answers without end: the server says nothing when nobody hears them."""
+        """Wait until the client goes. For answers without end: the server says nothing when nobody hears them.
+
+        Any number of times: for the server a wait that was given up means that the client has gone, so there is one.
+        """
+        if self._leaving is None:
+            self._leaving = asyncio.create_task(self._until_left())
+        await asyncio.shield(self._leaving)
+
+    async def _until_left(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+    def close(self) -> None:
+        """The request is over: wait for nothing any more."""
+        if self._leaving is not None:
+            self._leaving.cancel()
 
     async def discard(self) -> None:
         """Read on for a moment after an early answer: closing at once would reset the connection, and the answer
@@ -96,7 +110,10 @@ def guarded(app: Any, patience: float) -> App:
             await app(scope, receive, send)
             return
         body = scope["callsheet.body"] = Body(receive, patience)
-        await app(scope, body.receive, send)
+        try:
+            await app(scope, body.receive, send)
+        finally:
+            body.close()
         await body.discard()
 
     return call
