@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from callsheet.http.openapi_model import BODY, CHANGE, IF_MATCH, JOB, JSON, Answer, Operation, Table
+from callsheet.http.openapi_model import BODY, CHANGE, IF_MATCH, JOB, JSON, Answer, Operation, Parameter, Table
 from callsheet.http.webhooks import RedeliverBody, WebhookPage
 
 _TAG = "webhooks"
+SIGNED = "Sent to the job's `callback_url`, signed as Standard Webhooks 1.0.0 has it; at least once, and in order."
+TOLD = {"job.completed": "A job is done", "job.failed": "A job has failed", "job.cancelled": "A job is cancelled"}
+SENT = tuple(
+    Parameter(name, "header", kind, text, required=True)
+    for name, kind, text in (
+        ("webhook-id", str, "The same at each try: what you have seen already you need not look at again."),
+        ("webhook-timestamp", int, "Of this try, in seconds since 1970."),
+        ("webhook-signature", str, "`v1,` and the signature in base64; one for each secret, with a space between."),
+    )
+)
 
 OPERATIONS: Table = {
     ("GET", "/v1/jobs/{job_id}/webhooks"): Operation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from websockets.sync.client import connect
 from callsheet.actors import webhook_secrets
 from tests.http.service import Api, Role, Stages, eventually
 from tests.http.test_events import SSE, history, watch
+from tests.http.test_openapi import validator
 from tests.http.test_socket import to_the_end
 from tests.receiver import Behaviour, Receiver, Request, answers
 
@@ -210,3 +212,18 @@ def test_another_callback_under_the_same_idempotency_key_is_another_submission(
     signed = submit(client, receiver.url, key, callback_secret=webhook_secrets.new_secret())
     assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
     assert [other.json()["code"], signed.json()["code"]] == ["idempotency_key_reused"] * 2
+
+
+def test_what_is_told_is_what_the_document_says(client: httpx.Client, stages: Stages, receiver: Receiver) -> None:
+    done = ended(client, stages, receiver.url)
+    failed = submit(client, receiver.url).json()["id"]
+    stages.fail(failed, "one", stages.start(failed, "one"))
+    cancelled = submit(client, receiver.url).json()["id"]
+    client.post(f"/v1/jobs/{cancelled}/cancel")
+    document = client.get("/openapi.json").json()
+    for job, kind in ((done, "job.completed"), (failed, "job.failed"), (cancelled, "job.cancelled")):
+        once(client, job, "delivered")
+        told = json.loads(received(receiver, job)[0].body)
+        content = document["webhooks"][kind]["post"]["requestBody"]["content"]["application/json"]
+        validator(document, content["schema"]).validate(told)
+        assert (told["type"], told["data"]["id"], told["data"]["error"] is None) == (kind, job, job != failed)
