@@ -68,9 +68,11 @@ class ReferenceIntake:
         return replace(submission, input=file)
 
     async def taken(self) -> None:
-        """See Intake. The upload has become the job's input; its bytes are not copied."""
+        """See Intake. The upload has become the job's input (its bytes are not copied), now or before a crash."""
         if self._held is not None:
             await unbroken(self._held.remove)
+        elif self._upload is not None:
+            await self._uploads.forget(self._tenant, self._upload)
 
     async def discard(self) -> None:
         """See Intake."""

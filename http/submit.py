@@ -60,6 +60,7 @@ class Submitting:
         try:
             submission = await intake.read(req, job, tenant)
             if key is not None and (known := await self._known(submission)):
+                await intake.taken()
                 return known
             if fields.callback_secret is not None:
                 await self._jobs.lay_down_secret(job, fields.callback_secret)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import falcon.asgi
 
 from callsheet.actors.quota import Claim, Ledger
-from callsheet.actors.uploads import HeldUpload, UploadInfo, UploadLocked, UploadState, UploadStore
+from callsheet.actors.uploads import HeldUpload, UploadInfo, UploadLocked, UploadState, UploadStore, UploadUnknown
 from callsheet.config.settings import Settings
 from callsheet.http import tus
 from callsheet.http.problems import Problem
@@ -73,6 +74,11 @@ class Uploads:
             return await unbroken(lambda: held.state)
         finally:
             await unbroken(held.close)
+
+    async def forget(self, tenant: str, upload: str) -> None:
+        """Have it no more, if it is there and nobody else is at it."""
+        with contextlib.suppress(UploadUnknown, UploadLocked):
+            await unbroken(self._remove, tenant, upload)
 
     async def remove(self, tenant: str, held: HeldUpload, upload: str) -> None:
         """Have it no more."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.http.service import Api, Stages
+from callsheet.actors.quota import Ledger
+from tests.http.service import Api, Stages, eventually
 from tests.http.test_tus import BYTES, TUS, begin, patch
 
 DATA = os.urandom(200_000)
@@ -168,3 +170,48 @@ def test_bytes_cannot_be_added_to_what_is_a_jobs_input(client: httpx.Client) -> 
     submit(client, upload=upload)
     answer = client.patch(f"/v1/uploads/{upload}", headers={**BYTES, "Upload-Offset": str(len(DATA))}, content=b"more")
     assert answer.status_code == 404
+
+
+@pytest.mark.parametrize("point", ["api.sending", "api.sent"])
+def test_a_submission_cut_off_by_a_crash_is_one_job_when_repeated(
+    make_api: Callable[..., Api], api: Api, client: httpx.Client, addresses: dict[str, str], point: str
+) -> None:
+    """The API dies right before, or right after, the message is in the mailbox; the client asks again elsewhere."""
+    upload, key = uploaded(client), os.urandom(8).hex()
+    doomed = make_api(failpoints=f"{point}=1", data=str(api.data))
+    ledger = Ledger(addresses["redis_url"], lambda _: None)
+    before = ledger.used("default")
+    with httpx.Client(base_url=doomed.url) as dying, pytest.raises(httpx.HTTPError):
+        submit(dying, key, upload=upload)
+    doomed.kill()
+    answer = submit(client, key, upload=upload)
+    assert answer.status_code == 202
+    job = answer.json()["id"]
+    assert [j["id"] for j in client.get("/v1/jobs?limit=20").json()["jobs"]].count(job) == 1
+    assert (api.data / "store" / "jobs" / job / "input" / "source").read_bytes() == DATA
+    assert client.head(f"/v1/uploads/{upload}", headers=TUS).status_code == 404
+    assert ledger.used("default") == before, "the same bytes are counted as before, once, under another name"
+    ledger.close()
+
+
+def test_what_is_stored_is_counted_once_from_the_first_byte_to_the_last(
+    api: Api, client: httpx.Client, addresses: dict[str, str]
+) -> None:
+    ledger = Ledger(addresses["redis_url"], lambda _: None)
+    start = ledger.used("default")
+
+    def used() -> int:
+        return ledger.used("default") - start
+
+    path = begin(client, len(DATA))
+    assert used() == len(DATA)  # as much as it says it will be
+    patch(client, path, 0, DATA)
+    assert used() == len(DATA)
+    job = submit(client, upload=path).json()["id"]
+    assert used() == len(DATA)
+    client.post(f"/v1/jobs/{job}/cancel")
+    client.delete(f"/v1/jobs/{job}")
+    eventually(lambda: used() == 0)
+    client.delete(begin(client, 1000), headers=TUS)
+    assert used() == 0
+    ledger.close()
