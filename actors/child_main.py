@@ -107,7 +107,15 @@ def prepare(setup: Setup) -> Pipelines:
     from callsheet.media import limits, weights  # noqa: PLC0415  (a broken import must be told like a broken pipeline)
 
     weights.configure(Path(setup.models))
-    limits.configure(limits.Limits(bytes=setup.max_upload, threads=setup.threads, addresses=frozenset(setup.addresses)))
+    limits.configure(
+        limits.Limits(
+            bytes=setup.max_upload,
+            max_seconds=setup.max_seconds,
+            pixels=setup.max_pixels,
+            threads=setup.threads,
+            addresses=frozenset(setup.addresses),
+        )
+    )
     configure_providers(setup.providers)
     # The data segment: heap, and private writable maps. Weights that are mapped from a file are not counted twice.
     _limit(resource.RLIMIT_DATA, setup.memory)

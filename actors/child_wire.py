@@ -25,6 +25,8 @@ class Setup(msgspec.Struct, frozen=True, tag=True):
     memory: int
     file_size: int
     max_upload: int
+    max_seconds: float
+    max_pixels: int
     threads: int
     addresses: tuple[str, ...] = ()
     providers: ProviderSettings = ProviderSettings()

@@ -219,6 +219,8 @@ def _child_spec(settings: Settings, queue: str, slots: int) -> ChildSpec:
         memory=int(settings.stage_memory_bytes),
         file_size=max(8 * GIB, 16 * int(settings.max_upload_bytes)),
         max_upload=int(settings.max_upload_bytes),
+        max_seconds=settings.max_duration_seconds,
+        max_pixels=settings.max_pixels,
         threads=threads,
         addresses=settings.allowed_addresses,
         providers=providers if queue == BUYING_QUEUE else providers.without_keys(),

@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from msgspec.structs import replace
 
 from callsheet.actors.errors import QuotaExceeded, Unavailable
 from callsheet.actors.quota import MAX_HELD, Ledger
 from callsheet.actors.tenant_keys import QuotaKeys
-from callsheet.actors.tenants import Limits, OwnLimits, Tenants
+from callsheet.actors.tenants import OwnLimits, Tenants, limits_of
+from callsheet.config.settings import Settings
 from tests.actors.kit import everything
 from tests.servers import RedisServer
 
 JOB = "0123456789abcdef" * 2
-LIMITS = Limits(rate=0, burst=1, active=0, open=0, stored=0, bytes=1000)
+LIMITS = replace(limits_of(Settings()), bytes=1000)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ import msgspec
 
 from callsheet.jobs.graph import RetryPolicy
 from callsheet.media.errors import MediaError
+from callsheet.media.limits import current
 from callsheet.pipelines.declare import OutputFile, Pipeline, StageContext, StageError, StageOutput, stage
 
 ONCE = RetryPolicy(tries=1)
@@ -60,6 +61,10 @@ def nothing(context: StageContext) -> None:
 
 def warm(context: StageContext) -> StageOutput:
     return StageOutput(result={"pid": os.getpid(), "served": served})
+
+
+def limits(context: StageContext) -> StageOutput:
+    return StageOutput(result={"max_seconds": current().max_seconds, "pixels": current().pixels})
 
 
 def write(context: StageContext) -> StageOutput:
@@ -212,7 +217,8 @@ TRICKS: dict[str, Callable[[StageContext], StageOutput | None]] = {
     f.__name__: f
     for f in (nothing, warm, write, gated_write, chatter, last_word, talk, pieces, stuck, deaf, segfault, leave, greedy)
 }
-TRICKS |= {f.__name__: f for f in (fails, says_no, bad_media, leaves_a_process, talks_later, waits, environment)}
+TRICKS |= {f.__name__: f for f in (fails, says_no, bad_media, leaves_a_process, talks_later, waits)}
+TRICKS |= {f.__name__: f for f in (environment, limits)}
 TRICKS |= {
     "link": _link,
     "missing": _gives(StageOutput(files=(OutputFile("words.txt", "text/plain"),))),
