@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from callsheet.actors.uploads import UploadLocked, UploadStore
+from callsheet.actors.uploads import UploadInfo, UploadLocked, UploadStore, UploadUnknown
 from callsheet.config.settings import Settings
 from callsheet.http.app import create_app
 from tests.http.service import Api, eventually
@@ -368,3 +368,13 @@ def test_what_a_crash_left_of_a_creation_goes_too(tmp_path: Path) -> None:
     os.utime(half / "data", (0, 0))
     store.sweep()
     assert not half.exists()
+
+
+def test_an_upload_is_found_by_whoever_owns_it_and_by_nobody_else(tmp_path: Path) -> None:
+    store = UploadStore(tmp_path, 60)
+    upload = store.create("one", UploadInfo(5))
+    assert store.look("one", upload).offset == 0
+    for tenant, name in (("two", upload), ("one/../one", upload), ("one", upload.upper()), ("one", f"../{upload}")):
+        for ask in (store.look, store.hold):
+            with pytest.raises(UploadUnknown):
+                ask(tenant, name)
