@@ -241,7 +241,7 @@ pipeline = Pipeline(
             retry=_TWICE,
             weight=80,
             version="1",
-            uses=("language", "model", "beam_size", "hint"),
+            uses=("language", "model", "beam_size", "hint", "translate", "temperature"),
         ),
         stage(artifacts, needs=("quality", "speech", "transcribe"), deadline=600, retry=_TWICE, weight=2),
     ),
