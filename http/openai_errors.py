@@ -8,7 +8,7 @@ from typing import Any
 import falcon.asgi
 import msgspec
 
-from callsheet.http.problems import PROBLEMS, Problem, answer_problem, problem_of
+from callsheet.http.problems import PROBLEMS, Problem, answer_problem, problem_of, put_problem
 from callsheet.jobs.job import Job
 
 PREFIX = "/v1/audio/"
@@ -43,9 +43,12 @@ async def answer_error(
     req: falcon.asgi.Request, resp: Any, error: Exception, params: dict[str, Any], ws: Any = None
 ) -> None:
     """The error handler of the application, which tells those of these routes in this shape."""
-    await answer_problem(req, resp, error, params, ws)
+    problem = problem_of(error)
+    if problem.code == "job_failed":
+        put_problem(resp, problem)  # no fault of this process: it was logged where it happened
+    else:
+        await answer_problem(req, resp, error, params, ws)
     if resp is not None and req.path.startswith(PREFIX):
-        problem = problem_of(error)
         resp.status = 400 if problem.status == 422 else problem.status  # the OpenAI API knows no 422
         resp.content_type = "application/json"
         resp.data = msgspec.json.encode({"error": error_members(problem)})
