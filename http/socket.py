@@ -30,6 +30,7 @@ from callsheet.jobs.messages import Cancel, Retry
 NORMAL, UNSUPPORTED, POLICY, RESTARTING = 1000, 1003, 1008, 1012
 MAX_FRAMES, PER_SECONDS = 20, 1.0  # more than that is a flood
 MAX_WAITING = 8  # commands that may wait for their turn
+MAX_NAME = 128
 ANSWER_SECONDS = 5.0
 LAST_WORD_SECONDS = 0.25
 
@@ -148,16 +149,17 @@ class Session:
         """Send each command to the job's owner, in order, and say what came of it."""
         while True:
             text = await self._commands.get()
-            command, answer = None, dict[str, Any]()
+            command, named, answer = None, dict[str, Any](), dict[str, Any]()
             try:
                 members = _object(text)
                 command = members.pop("type", None)
+                named = _name(members)
                 answer = await self._command(command, members)
             except (Problem, CallsheetError) as error:
                 problem = problem_of(error)
                 refused = False if problem.status < 500 else None  # None: nobody knows what became of it
                 answer = {"ok": refused, "code": problem.code, "detail": problem.detail, **problem.more}
-            await self._control(type="outcome", command=command, **answer)
+            await self._control(type="outcome", command=command, **named, **answer)
             self._commands.task_done()
 
     async def _command(self, command: Any, members: dict[str, Any]) -> dict[str, Any]:
@@ -175,6 +177,14 @@ class Session:
             return {"ok": None, "code": "no_answer"}  # neither done nor refused: it will be applied
         self._promised = max(self._promised, outcome.seq if outcome.ok else 0)
         return {"ok": outcome.ok, "code": outcome.code, "state": outcome.status, "detail": outcome.detail}
+
+
+def _name(members: dict[str, Any]) -> dict[str, Any]:
+    """What the client calls its command, if it calls it anything: its outcome is called so, too. Raises Problem."""
+    name = members.pop("id", None)
+    if not (name is None or (isinstance(name, str) and len(name) <= MAX_NAME) or type(name) is int):
+        raise Problem("invalid_field", f"id is a number, or a text of {MAX_NAME} characters at most")
+    return {} if name is None else {"id": name}
 
 
 def _object(text: str) -> dict[str, Any]:

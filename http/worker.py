@@ -1,10 +1,12 @@
-"""Gunicorn's ASGI worker, with what it lacks: a deadline for request headers, and an end that open feeds hear of.
+"""Gunicorn's ASGI worker, with what it lacks: deadlines for request headers and for clients that take nothing, pings
+for WebSockets, and an end that open feeds hear of.
 
 It builds on names that gunicorn does not document; tests/http/test_worker.py pins them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 from typing import Any
 
@@ -12,6 +14,10 @@ from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers import gasgi
 
 HEADER_SECONDS = 10.0
+STALL_SECONDS = 60.0  # that a client may take nothing of what waits for it; what it has missed it can ask for again
+PING_SECONDS = 20.0  # between pings over a WebSocket; every client answers them, whatever its user does
+SILENT_PINGS = 3  # without an answer, nobody is there
+_PING = b"\x89\x00"  # RFC 6455, 5.5.2: final frame, opcode 9, no payload
 CUT_BEFORE_END = 1.5  # seconds that a connection which does not end has for its clean-up
 
 
@@ -24,11 +30,47 @@ class Connection(ASGIProtocol):  # type: ignore[misc]  # gunicorn carries no typ
         super().connection_made(transport)
         self.worker.connections.add(self)
         self._patience = self.worker.loop.call_later(HEADER_SECONDS, self._give_up)
+        self._stalled: asyncio.TimerHandle | None = None
+        self._unanswered = 0  # pings
+        self._next_ping = self.worker.loop.call_later(PING_SECONDS, self._ping)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop it."""
         self._patience.cancel()
+        self._next_ping.cancel()
+        self._take_up()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Somebody is there."""
+        self._unanswered = 0
+        super().data_received(data)
+
+    def pause_writing(self) -> None:
+        """The client does not take what is sent: whoever sends to it waits, but not for ever."""
+        super().pause_writing()
+        self._stalled = self.worker.loop.call_later(STALL_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It takes it."""
+        self._take_up()
+        super().resume_writing()
+
+    def _take_up(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def _ping(self) -> None:
+        self._next_ping = self.worker.loop.call_later(PING_SECONDS, self._ping)
+        socket = self._websocket
+        if socket is None or not socket.accepted or socket._close_sent:
+            return
+        if self._unanswered >= SILENT_PINGS:
+            self.transport.abort()
+        else:
+            self._unanswered += 1
+            self.transport.write(_PING)
 
     def close_if_idle(self) -> None:
         """Close it unless a request is being served."""

@@ -83,6 +83,15 @@ def test_a_cancel_is_answered_by_its_outcome_and_the_end_follows(api: Api, job: 
     assert code == 1000
 
 
+def test_an_outcome_is_called_what_its_command_was_called(api: Api, job: str) -> None:
+    with dialled(api, job, after=2) as link:
+        for name in ("'1'", "7", "[1]", '"%s"' % ("x" * 129), '"mine"'):
+            link.send('{"type": "explode", "id": %s}' % name.replace("'", '"'))
+        told = [receive(link) for _ in range(5)]
+        assert [outcome.get("id") for outcome in told] == ["1", 7, None, None, "mine"]
+        assert {outcome["code"] for outcome in told} == {"invalid_field"}
+
+
 def test_a_retry_through_the_socket_goes_on_with_the_next_attempt(api: Api, job: str, stages: Stages) -> None:
     stages.fail(job, "one", stages.start(job, "one"))
     with dialled(api, job, after=1) as link:

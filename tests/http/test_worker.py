@@ -110,10 +110,11 @@ def test_gunicorn_still_has_the_names_that_the_worker_builds_on() -> None:
     assert gasgi.ASGIProtocol in (ASGIProtocol, worker.Connection)
     assert "ASGIProtocol(self)" in inspect.getsource(gasgi.ASGIWorker._serve)
     for name in ("connection_made", "connection_lost", "_on_headers_complete", "_keepalive_timeout",
-                 "_send_error_response", "_close_transport"):  # fmt: skip
+                 "_send_error_response", "_close_transport", "data_received", "pause_writing", "resume_writing"):  # fmt: skip
         assert callable(getattr(ASGIProtocol, name))
     made = inspect.getsource(ASGIProtocol.__init__)
-    for name in ("_awaiting_request", "_current_request", "_request_ready", "_closed", "req_count", "transport"):
+    for name in ("_awaiting_request", "_current_request", "_request_ready", "_closed", "req_count", "transport",
+                 "_websocket"):
         assert f"self.{name} = " in made
     assert callable(gasgi.ASGIWorker.handle_exit_signal)
 
