@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from callsheet.http import app as application
 from callsheet.http import schemas
 from callsheet.http.asyncapi import asyncapi
 from callsheet.http.documents import documents
-from callsheet.http.openapi import OPERATIONS, TAGS, openapi
+from callsheet.http.openapi import OPERATIONS, TAGS, curl, openapi
 from callsheet.jobs.events import BODIES
 from callsheet.pipelines.declare import Pipeline
 from tests.http.service import Api, Stages
@@ -51,6 +52,17 @@ def test_each_route_and_method_has_an_operation_and_each_operation_a_route(
 def test_the_document_is_openapi_3_1(document: Any) -> None:
     assert document["openapi"] == "3.1.0"
     validate(document)
+
+
+@pytest.mark.parametrize("route", [route for route, operation in OPERATIONS.items() if operation.example])
+def test_the_example_of_an_operation_is_a_request_for_it(route: tuple[str, str]) -> None:
+    words = shlex.split(curl(OPERATIONS[route], "http://host"))
+    implied = "POST" if {"-F", "--json"} & set(words) else "HEAD" if "-I" in words else "GET"
+    method = words[words.index("-X") + 1] if "-X" in words else implied
+    (url,) = [word for word in words if word.startswith("http://host/")]
+    path = re.sub(r"{\w+}", "[^/]+", route[1])
+    assert method == route[0]
+    assert re.fullmatch(path, url.removeprefix("http://host").partition("?")[0])
 
 
 def test_every_tag_is_explained_and_every_explained_tag_is_used() -> None:
