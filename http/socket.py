@@ -17,6 +17,7 @@ from callsheet.actors.errors import CallsheetError
 from callsheet.actors.feed import CursorLostError, Feed
 from callsheet.actors.pipelines import Pipelines
 from callsheet.actors.tasks import end_tasks
+from callsheet.http.auth import may
 from callsheet.http.body import parse_json
 from callsheet.http.conditions import whole_number
 from callsheet.http.events import MAX_SEQ
@@ -55,6 +56,7 @@ class JobSocket:
         after = whole_number(req, "after", 0, 0, MAX_SEQ)
         await ws.accept()
         session = Session(self._jobs, self._feed, self._pipelines, ws, self._ping_seconds)
+        session.may_command = may(req, "write")
         await ws.close(await session.run(job, after))
 
 
@@ -70,6 +72,7 @@ class Session:
         self._ws = ws
         self._ping_seconds = ping_seconds
         self._job = self._tenant = ""
+        self.may_command = False
         self._commands: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING)
         self._promised = 0  # the seq up to which accepted commands are known to have taken the job
 
@@ -163,6 +166,8 @@ class Session:
             self._commands.task_done()
 
     async def _command(self, command: Any, members: dict[str, Any]) -> dict[str, Any]:
+        if not self.may_command:
+            raise Problem("forbidden", "this needs a key with the scope 'write'")
         job = await find(self._jobs, self._job, self._tenant)
         message: Cancel | Retry
         if command == "cancel":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -178,6 +179,23 @@ def test_a_key_does_what_its_scope_allows(guarded: Api, acmes_job: str, reader: 
     assert httpx.post(f"{path}/cancel", headers=writer).status_code == 409  # it may, but the job has ended
 
 
+def test_over_a_websocket_a_key_does_no_more_than_elsewhere(guarded: Api, acme: dict[str, str], reader: str) -> None:
+    made = httpx.post(
+        f"{guarded.url}/v1/jobs",
+        headers=acme,
+        data={"pipeline": "sample"},
+        files={"file": ("a.wav", b"sound", "audio/wav")},
+    )
+    address = f"ws{guarded.url[4:]}/v1/jobs/{made.json()['id']}/ws"
+    outcomes = []
+    for headers in ({"X-API-Key": reader}, acme):
+        with connect(address, additional_headers=headers) as socket:
+            socket.send('{"type": "cancel"}')
+            frames = (json.loads(socket.recv(10)) for _ in range(100))
+            outcomes.append(next(frame for frame in frames if frame["type"] == "outcome"))
+    assert [(outcome["ok"], outcome["code"]) for outcome in outcomes] == [(False, "forbidden"), (True, "accepted")]
+
+
 def test_a_ticket_opens_one_live_feed_and_nothing_else(guarded: Api, acmes_job: str, reader: str) -> None:
     def ticket() -> str:
         answer = httpx.post(f"{guarded.url}/v1/tickets", headers={"X-API-Key": reader})
@@ -228,7 +246,11 @@ def test_the_command_line_says_in_one_line_what_is_wrong(addresses: dict[str, st
 
 
 def test_a_tenant_is_given_limits_of_its_own(addresses: dict[str, str]) -> None:
-    command(addresses, "set", "acme", "--rate", "5", "--quota", "20GiB", "--max-active", "2", what="tenants")
-    assert command(addresses, "list", what="tenants").split() == ["acme", "rate=5.0", "active=2", "bytes=21474836480"]
-    command(addresses, "set", "acme", what="tenants")
-    assert command(addresses, "list", what="tenants") == ""
+    def shown() -> list[list[str]]:
+        lines = command(addresses, "list", what="tenants").splitlines()
+        return [line.split() for line in lines if line.startswith("quiet ")]
+
+    command(addresses, "set", "quiet", "--rate", "5", "--quota", "20GiB", "--max-active", "2", what="tenants")
+    assert shown() == [["quiet", "rate=5.0", "active=2", "bytes=21474836480"]]
+    command(addresses, "set", "quiet", what="tenants")
+    assert shown() == []

@@ -1,0 +1,109 @@
+"""How much a tenant may ask for, over two APIs that share nothing but Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
+
+import httpx
+import pytest
+import redis
+
+from callsheet.actors.keyring import KeyStore
+from callsheet.actors.tenants import OwnLimits, Tenants, limits_of
+from callsheet.config.settings import Settings
+from tests.http.service import Api, Role, Stages, eventually
+
+Make = Callable[..., dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def two(addresses: dict[str, str], host: Role, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Api]]:
+    """Two APIs that need keys, on the files of the live service."""
+    folder = tmp_path_factory.mktemp("two")
+    asked = {**addresses, "auth": "keys", "api_workers": "1"}
+    apis = [Api(folder / f"api-{n}.log", **asked) for n in range(2)]
+    try:
+        for api in apis:
+            api.wait()
+        yield apis
+    finally:
+        for api in apis:
+            api.kill()
+
+
+@pytest.fixture(scope="module")
+def tenant(addresses: dict[str, str]) -> Iterator[Make]:
+    """Make a tenant with limits of its own: the headers of its requests."""
+    with redis.Redis.from_url(addresses["redis_url"]) as journal:
+
+        def make(name: str, **own: float) -> dict[str, str]:
+            Tenants(journal, limits_of(Settings())).set(name, OwnLimits(**own))  # type: ignore[arg-type]
+            return {"X-API-Key": KeyStore(journal).create(name, ("read", "write"))[1]}
+
+        yield make
+
+
+def submit(api: Api, headers: dict[str, str], content: bytes = b"sound") -> httpx.Response:
+    form = {"data": {"pipeline": "sample"}, "files": {"file": ("a.wav", content, "audio/wav")}}
+    return httpx.post(f"{api.url}/v1/jobs", headers=headers, timeout=30, **form)  # type: ignore[arg-type]
+
+
+def test_a_rate_holds_over_all_apis_and_says_what_is_left(two: list[Api], tenant: Make) -> None:
+    hasty, other = tenant("hasty", rate=0.01, burst=4), tenant("patient")
+    answers = [httpx.get(f"{api.url}/v1/jobs", headers=hasty) for api in islice(cycle(two), 6)]
+    assert [answer.status_code for answer in answers] == [200] * 4 + [429] * 2
+    assert {answer.headers["RateLimit-Policy"] for answer in answers} == {'"requests";q=4;w=400'}
+    assert [answer.headers["RateLimit"].split(";t=")[0] for answer in answers] == [
+        f'"requests";r={left}' for left in (3, 2, 1, 0, 0, 0)
+    ]
+    assert 0 < int(answers[-1].headers["Retry-After"]) <= 100
+    assert answers[-1].json()["code"] == "rate_limited"
+    assert httpx.get(f"{two[0].url}/v1/jobs", headers=other).status_code == 200
+    assert httpx.get(f"{two[0].url}/healthz", headers=hasty).status_code == 200
+
+
+def test_open_jobs_are_limited_and_the_end_of_one_makes_room(two: list[Api], tenant: Make, stages: Stages) -> None:
+    headers = tenant("busy", open=2)
+    made = [submit(api, headers) for api in two]
+    assert [answer.status_code for answer in made] == [202, 202]
+    refused = submit(two[0], headers)
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_jobs")
+    assert int(refused.headers["Retry-After"]) > 0
+    stages.complete(made[0].json()["id"])
+    assert submit(two[1], headers).status_code == 202
+
+
+def test_a_repeated_submission_is_its_job_even_where_no_more_are_taken(two: list[Api], tenant: Make) -> None:
+    headers = tenant("full", open=1) | {"Idempotency-Key": "once"}
+    first = submit(two[0], headers)
+    again = submit(two[1], headers)
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+    assert submit(two[0], headers | {"Idempotency-Key": "twice"}).status_code == 429
+
+
+def test_stored_jobs_are_limited_until_some_are_forgotten(two: list[Api], tenant: Make, stages: Stages) -> None:
+    headers = tenant("keeper", stored=1)
+    job = submit(two[0], headers).json()["id"]
+    stages.complete(job)
+    assert submit(two[1], headers).json()["code"] == "too_many_jobs"
+    assert httpx.delete(f"{two[0].url}/v1/jobs/{job}", headers=headers).status_code == 204
+    eventually(lambda: submit(two[1], headers).status_code == 202)
+
+
+def test_the_bytes_of_a_tenant_never_pass_its_quota(two: list[Api], tenant: Make, stages: Stages) -> None:
+    headers = tenant("small", bytes=1000)
+    with ThreadPoolExecutor(8) as many:
+        answers = list(many.map(lambda n: submit(two[n % 2], headers, b"x" * 300), range(12)))
+    accepted = [answer.json()["id"] for answer in answers if answer.status_code == 202]
+    refused = [answer.json()["code"] for answer in answers if answer.status_code == 413]
+    assert 1 <= len(accepted) <= 3
+    assert refused == ["quota_exceeded"] * (12 - len(accepted))
+    while len(accepted) < 3:  # those that were on their way held room, and have given it back
+        accepted.append(eventually(lambda: submit(two[0], headers, b"x" * 300).json().get("id")))
+    assert submit(two[0], headers, b"x" * 101).status_code == 413
+    assert submit(two[1], headers, b"x" * 100).status_code == 202
+    stages.complete(accepted[0])
+    assert httpx.delete(f"{two[0].url}/v1/jobs/{accepted[0]}", headers=headers).status_code == 204
+    eventually(lambda: submit(two[1], headers, b"x" * 300).status_code == 202)
