@@ -72,7 +72,7 @@ def create_app(settings: Settings) -> App:
         ("/", Index()),
         ("/healthz", Alive()),
         ("/readyz", Ready(jobs, settings.data)),
-        *documents(pipelines),
+        *documents(pipelines, needs_keys=settings.needs_keys),
         ("/v1/pipelines", PipelineList(pipelines)),
         ("/v1/tickets", Tickets(keyring)),
         ("/v1/uploads", UploadList(uploads)),
