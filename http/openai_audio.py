@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 import falcon.asgi
 import msgspec
 
+from callsheet.actors.charged_store import ChargedStore
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import CallsheetError
 from callsheet.actors.feed import CursorLostError, Feed, FeedEntry
 from callsheet.actors.pipelines import Pipelines
-from callsheet.actors.store import ArtifactStore
 from callsheet.actors.tasks import end_tasks
 from callsheet.config.settings import Settings
 from callsheet.http.body import Body
@@ -65,7 +65,7 @@ class Audio:
         self,
         settings: Settings,
         jobs: Jobs,
-        store: ArtifactStore,
+        store: ChargedStore,
         *,
         pipelines: Pipelines,
         submitting: Submitting,

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from callsheet.actors.store import ArtifactStore
+from callsheet.actors.charged_store import ChargedStore
 from callsheet.config.settings import Settings
 from callsheet.http.fields import Fields
 from callsheet.http.form import Part
@@ -35,7 +35,7 @@ class Wanted(msgspec.Struct):
 class AudioIntake(FormIntake):
     """A submission by the form of `/v1/audio/…`."""
 
-    def __init__(self, settings: Settings, store: ArtifactStore, fields: Fields, *, translate: bool) -> None:
+    def __init__(self, settings: Settings, store: ChargedStore, fields: Fields, *, translate: bool) -> None:
         super().__init__(settings, store, fields)
         self.wanted = Wanted(translate=translate)
         self._params: dict[str, Any] = {"translate": translate}
