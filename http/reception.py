@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import ExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +56,22 @@ class Reception:
             await unbroken(self._held.append, Path(aside.name))
 
     async def _read(self, stream: Any, write: Any) -> None:
-        async for piece in with_silences(stream, SILENCE_SECONDS):
-            if piece is None:
-                await self._go_away(write)
-                continue
-            self._come_back()
-            self._left -= len(piece)
-            if self._left < 0:
-                raise Problem("upload_too_large", "more bytes than the upload is long")
-            self._batch.append(piece)
-            self._waiting += len(piece)
-            if self._waiting >= BATCH:
-                await self._flush(write)
+        async with aclosing(with_silences(stream, SILENCE_SECONDS)) as pieces:
+            async for piece in pieces:
+                if piece is None:
+                    await self._go_away(write)
+                else:
+                    await self._add(piece, write)
+
+    async def _add(self, piece: bytes, write: Any) -> None:
+        self._come_back()
+        self._left -= len(piece)
+        if self._left < 0:
+            raise Problem("upload_too_large", "more bytes than the upload is long")
+        self._batch.append(piece)
+        self._waiting += len(piece)
+        if self._waiting >= BATCH:
+            await self._flush(write)
 
     async def _flush(self, write: Any) -> None:
         batch, coming = b"".join(self._batch), self._waiting
@@ -95,7 +99,7 @@ def check_room(settings: Settings, coming: int) -> None:
         raise Problem("storage_full")
 
 
-async def with_silences(stream: Any, seconds: float) -> AsyncIterator[bytes | None]:
+async def with_silences(stream: Any, seconds: float) -> AsyncGenerator[bytes | None, None]:
     """The pieces of a body, and None whenever none came for so long."""
     source, coming = aiter(stream), None
     try:

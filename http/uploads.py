@@ -37,7 +37,7 @@ class Uploads:
         try:
             await self._reserve(tenant, upload, info.length or 0)
         except Exception:
-            await unbroken(self._remove, tenant, upload)
+            await self.forget(tenant, upload)
             raise
         return upload
 
@@ -78,10 +78,14 @@ class Uploads:
     async def forget(self, tenant: str, upload: str) -> None:
         """Have it no more, if it is there and nobody else is at it."""
         with contextlib.suppress(UploadUnknown, UploadLocked):
-            await unbroken(self._remove, tenant, upload)
+            held = await unbroken(self._store.hold, tenant, upload)
+            try:
+                await self.remove(tenant, held, upload)
+            finally:
+                await unbroken(held.close)
 
     async def remove(self, tenant: str, held: HeldUpload, upload: str) -> None:
-        """Have it no more."""
+        """Have it no more, and what it has reserved."""
         await unbroken(held.remove)
         if self._ledger is not None:
             await unbroken(self._ledger.release, tenant, holder(upload))
@@ -112,10 +116,6 @@ class Uploads:
             seconds = self._settings.upload_keep_seconds + RESERVED_LONGER
             await unbroken(self._ledger.reserve, tenant, holder(upload), max(1, count), seconds)
 
-    def _remove(self, tenant: str, upload: str) -> None:
-        with self._store.hold(tenant, upload) as held:
-            held.remove()
-
 
 def holder(upload: str) -> str:
     """What an upload is called in the ledger."""
@@ -140,10 +140,14 @@ class UploadList:
         upload = await self._uploads.create(tenant, info)
         resp.status = 201
         resp.set_header("Location", f"{tus.PATH}/{upload}")
-        if tus.has_bytes(req):
-            tus.put_state(resp, await self._uploads.receive(req, tenant, upload, 0))
-        else:
+        if not tus.has_bytes(req):
             tus.put_state(resp, await self._uploads.look(tenant, upload))
+            return
+        try:
+            tus.put_state(resp, await self._uploads.receive(req, tenant, upload, 0))
+        except BaseException:  # its client has not been told where it is, and could never come back to it
+            await self._uploads.forget(tenant, upload)
+            raise
 
 
 class OneUpload:

@@ -7,6 +7,7 @@ A server says with `ETag` or `Last-Modified` which file it is, and with `Accept-
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 import time
@@ -49,12 +50,12 @@ def download(
 ) -> Download:
     """Get the file under an address into `path`.
 
-    Raises ForbiddenUrlError; MediaError `fetch_failed` (retryable where trying again can help), `upload_too_large`,
-    `empty_file`.
+    Raises ForbiddenUrlError, UnknownHostError; MediaError `fetch_failed` and `storage_full` (retryable where trying
+    again can help), `upload_too_large`, `empty_file`.
     """
     checked = check_url(url, limits.current().addresses)
     timeout = httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS)
-    with path.open("wb") as file:
+    with path.open("wb", buffering=0) as file:
         transfer = _Transfer(file, progress)
         while True:
             # Looked up for each connection, and checked: the name may lead elsewhere by now.
@@ -139,10 +140,20 @@ class _Transfer:
         seconds = time.monotonic() - self._begun
         if seconds > MOST_SECONDS or self.bytes < MIN_RATE * (seconds - GRACE_SECONDS):
             raise _failed("it comes too slowly", retryable=True)
-        self._file.write(piece)
+        self._write(piece)
         self._digest.update(piece)
         if self._total:
             self._progress(min(1.0, self.bytes / self._total), f"{self.bytes} of {self._total} bytes")
+
+    def _write(self, piece: bytes) -> None:
+        view = memoryview(piece)
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise MediaError("storage_full", "There is no room for the file.", retryable=True) from None
+            raise
 
     def _check_size(self, size: int) -> None:
         if size > self._most:

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from callsheet.actors.uploads import UploadInfo, UploadLocked, UploadStore, UploadUnknown
+from callsheet.actors.host import Host
+from callsheet.actors.uploads import UploadInfo, UploadLocked, UploadStore, UploadUnknown, open_uploads
 from callsheet.config.settings import Settings
 from callsheet.http.app import create_app
 from tests.http.service import Api, eventually
@@ -335,8 +336,8 @@ def test_a_cap_and_a_full_disk_are_told_before_anything_is_sent(settings: Settin
     assert told("POST", "/v1/uploads", endless(), changes=small, **first) == (413, "upload_too_large")
     full = {"min_free_bytes": 2**60}
     assert told("POST", "/v1/uploads", changes=full, **{"Upload-Length": "10"}) == (507, "storage_full")
-    kept = [file.stat().st_size for file in (settings.data / "store" / "uploads").glob("*/*/data")]
-    assert max(kept) <= 1000
+    left = [file for file in (settings.data / "store").rglob("*") if file.is_file()]
+    assert left == [], "an upload whose client was not told where it is can never be gone on with"
 
 
 def test_a_page_of_another_site_uploads_nothing(client: httpx.Client) -> None:
@@ -356,6 +357,16 @@ def test_an_expired_upload_is_nothing_and_its_bytes_go(client: httpx.Client, api
     assert code(patch(client, path, 5, b"world")) == (404, "not_found")
     UploadStore(api.data / "store" / "uploads", 24 * 3600).sweep()
     assert {p.name for p in folder.parent.iterdir()} == others
+
+
+def test_a_host_removes_what_has_expired(settings: Settings) -> None:
+    store = open_uploads(settings)
+    old, new = (store.create("one", UploadInfo(5)) for _ in range(2))
+    [data] = (settings.data / "store" / "uploads").glob(f"*/{old}/data")
+    long_ago = time.time() - settings.upload_keep_seconds
+    os.utime(data, (long_ago, long_ago))
+    Host(settings)._sweep()
+    assert [folder.name for folder in (settings.data / "store" / "uploads").glob("*/*")] == [new]
 
 
 def test_what_a_crash_left_of_a_creation_goes_too(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +98,15 @@ def test_silence_is_not_waited_for(source: Source, tmp_path: Path, monkeypatch: 
 def test_a_drip_is_not_waited_for(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloading, "GRACE_SECONDS", 0.2)
     assert failure(source, "dripping", tmp_path / "a") == ("fetch_failed", True)
+
+
+def test_a_full_disk_has_its_name(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Path, "open", lambda *_, **__: Full())
+    assert failure(source, "whole", tmp_path / "a") == ("storage_full", True)
 
 
 def test_what_nobody_has_allowed_is_never_connected_to(
