@@ -19,6 +19,7 @@ from callsheet.actors.client import Jobs
 from callsheet.actors.errors import CallsheetError
 from callsheet.actors.feed import CursorLostError, Feed, FeedEntry
 from callsheet.actors.pipelines import Pipelines
+from callsheet.actors.store import ArtifactStore
 from callsheet.actors.tasks import end_tasks
 from callsheet.config.settings import Settings
 from callsheet.http.body import Body
