@@ -20,7 +20,7 @@ from callsheet.pipelines import transcribe as transcription
 from callsheet.pipelines.declare import OutputFile, Pipeline, StageContext, StageOutput, stage
 from callsheet.pipelines.shorts_clip import facts_of, make_clip, transcript_of, warning
 from callsheet.pipelines.shorts_params import ShortsParams
-from callsheet.pipelines.shorts_speech import Spoken
+from callsheet.pipelines.shorts_speech import SPEECH_PARAMS, Spoken
 
 choose: scoring.Chooser = scoring.choose  # what picks among the candidates; it may be another
 
@@ -35,16 +35,6 @@ def probe(context: StageContext) -> StageOutput:
         raise MediaError("media_too_short", "The file is shorter than the shortest clip that was asked for.")
     picture = look(context.input.path, facts.video.index)
     return msgspec.structs.replace(found, data=found.data | {"picture": msgspec.to_builtins(picture)})
-
-
-def audio(context: StageContext) -> StageOutput:
-    """16 kHz mono sound, which recognition works on."""
-    return transcription.audio(Spoken(context))
-
-
-def speech(context: StageContext) -> StageOutput:
-    """Where somebody speaks."""
-    return transcription.speech(Spoken(context))
 
 
 def transcribe(context: StageContext) -> StageOutput:
@@ -112,10 +102,18 @@ pipeline = Pipeline(
     description="A long video to short clips: highlights chosen, framed for phones, captioned, levelled.",
     stages=(
         stage(probe, deadline=300, retry=_TWICE, weight=1),
-        stage(audio, needs=("probe",), retry=_TWICE, weight=2),
-        stage(speech, needs=("audio",), retry=_TWICE, weight=3),
-        stage(transcribe, needs=("probe", "audio", "speech"), deadline=8 * 3600, retry=_TWICE, weight=40),
-        stage(shots, needs=("probe",), deadline=8 * 3600, retry=_TWICE, weight=14),
+        stage(transcription.audio, needs=("probe",), retry=_TWICE, weight=2, version="1", uses=()),
+        stage(transcription.speech, needs=("audio",), retry=_TWICE, weight=3, version="1", uses=()),
+        stage(
+            transcribe,
+            needs=("probe", "audio", "speech"),
+            deadline=8 * 3600,
+            retry=_TWICE,
+            weight=40,
+            version="1",
+            uses=SPEECH_PARAMS,
+        ),
+        stage(shots, needs=("probe",), deadline=8 * 3600, retry=_TWICE, weight=14, version="1", uses=()),
         stage(highlights, needs=("probe", "audio", "speech", "transcribe", "shots"), retry=_TWICE, weight=1),
         stage(
             clip,

@@ -7,14 +7,15 @@ from typing import Any
 from callsheet.pipelines.declare import StageContext
 from callsheet.pipelines.transcribe import TranscribeParams
 
+SPEECH_PARAMS = ("language", "model", "hint")
+
 
 class Spoken:
     """A stage's context whose params are those of a transcription; everything else is the stage's own."""
 
     def __init__(self, context: StageContext) -> None:
         self._context = context
-        asked = context.params
-        self.params = TranscribeParams(language=asked.language, model=asked.model, hint=asked.hint)
+        self.params = TranscribeParams(**{name: getattr(context.params, name) for name in SPEECH_PARAMS})
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)

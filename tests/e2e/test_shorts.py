@@ -22,7 +22,7 @@ def reading(tmp_path_factory: pytest.TempPathFactory, austen: Path) -> Path:
     """Twenty-five seconds of a reading under a moving pattern."""
     path = tmp_path_factory.mktemp("reading") / "reading.mp4"
     picture = ["-f", "lavfi", "-i", "testsrc2=size=160x90:rate=10", "-i", str(austen)]
-    ffmpeg(*picture, "-shortest", "-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac", str(path))
+    ffmpeg(*picture, "-t", "24.7", "-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac", str(path))
     return path
 
 

@@ -34,9 +34,8 @@ print(json.dumps({{
 def carried() -> list[str]:
     """The files every installation must hold, relative to the package."""
     kinds = (".py", ".lua", ".conf", ".html", ".js", ".css", ".svg", ".onnx", ".ttf")
-    rooms = [
-        p for room in ROOMS for p in (ROOT / room).rglob("*") if p.suffix in kinds and "__pycache__" not in p.parts
-    ]
+    files = [p for room in ROOMS for p in (ROOT / room).rglob("*") if "__pycache__" not in p.parts]
+    rooms = [p for p in files if p.suffix in kinds or p.name.endswith(".LICENSE.txt")]
     own = [p.relative_to(ROOT / "callsheet") for p in (ROOT / "callsheet").glob("*.py")]
     return sorted(map(str, ["py.typed", *own, *(p.relative_to(ROOT) for p in rooms)]))
 

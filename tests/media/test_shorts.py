@@ -34,7 +34,7 @@ def params(**given: Any) -> ShortsParams:
 def film(make: Make, jfk: Path) -> Path:
     """Eleven seconds of a moving pattern, small, with speech."""
     picture = ["-f", "lavfi", "-i", "testsrc2=size=160x90:rate=10"]
-    return make("film.mp4", *picture, "-i", jfk, "-shortest", "-c:v", "libx264", "-preset", "ultrafast")
+    return make("film.mp4", *picture, "-i", jfk, "-t", "11", "-c:v", "libx264", "-preset", "ultrafast")
 
 
 @pytest.fixture
