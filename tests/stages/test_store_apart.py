@@ -74,7 +74,7 @@ def apart(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         roles = Apart(folder, server, journal.url, broker.url)
         try:
             server.wait()
-            roles.api.wait()
+            wait_for(lambda: roles.api._answers("/readyz"), 60)
             yield roles
         finally:
             roles.close()
