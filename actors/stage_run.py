@@ -20,13 +20,12 @@ from callsheet.actors.errors import CallsheetError, CorruptRecord, StorageFull, 
 from callsheet.actors.failpoints import failpoint
 from callsheet.actors.paid import PaidSteps
 from callsheet.actors.reuse import Reuse
-from callsheet.actors.sources import input_of, what_runs
 from callsheet.actors.stage_reports import Ending, Reporter, deliver
-from callsheet.actors.store import ArtifactStore, BadFileError, Place, stage_folder
+from callsheet.actors.stage_request import request_of
+from callsheet.actors.store import ArtifactStore, BadFileError, stage_folder
 from callsheet.actors.work_folders import WorkFolders
-from callsheet.jobs.job import FileRef, Job
+from callsheet.jobs.job import Job
 from callsheet.jobs.messages import Claim, Failed, Stopped, Succeeded
-from callsheet.jobs.reuse import stages_before
 from callsheet.pipelines.declare import OutputFile
 
 log = structlog.get_logger("worker")
@@ -260,29 +259,10 @@ class StageRun:
             self._tools.children.give_back(child)
 
     def _request(self, folder: Path, job: Job) -> Request:
-        done = stages_before(job, job.spec(job.stages[self.stage]))
-        locate = self._locator(job)
-        pipeline, params = what_runs(job, self.stage)
-        return Request(
-            pipeline=pipeline,
-            stage=self.stage,
-            params=params,
-            folder=str(folder),
-            input=locate(input_of(job)),
-            filename=job.input.filename,
-            media_type=job.input.media_type,
-            bytes=job.input.bytes,
-            item=job.stages[self.stage].item,
-            files={s.name: {r.name: locate(r) for r in s.outputs} for s in done},
-            data={s.name: s.data for s in done},
-            instances={spec.name: tuple(s.name for s in done if s.spec == spec.name) for spec in job.graph},
-            ledger=str(self._tools.paid.ledger(job.id)),
-        )
-
-    def _locator(self, job: Job) -> Callable[[FileRef], Place]:
-        """Where files of the job are for as long as this stage may run."""
+        """What the child is to run; it finds the files where they are for as long as this stage may take."""
         seconds = job.spec(job.stages[self.stage]).deadline + OVERTIME
-        return lambda file: self._tools.store.locate(job.id, file, seconds)
+        ledger = str(self._tools.paid.ledger(job.id))
+        return request_of(job, self.stage, folder, lambda file: self._tools.store.locate(job.id, file, seconds), ledger)
 
     # -- the end
 

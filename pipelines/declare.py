@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import msgspec
 
@@ -123,39 +123,89 @@ class Stage(msgspec.Struct, frozen=True):
     run: StageFunction
 
 
+Needs = tuple["str | Stage", ...]
+
+
+@overload
 def stage(
     run: StageFunction,
     *,
     name: str | None = None,
-    needs: tuple[str, ...] = (),
+    needs: Needs = (),
     queue: Queue = "cpu",
     deadline: float = 3600.0,
     retry: RetryPolicy | None = None,
-    each: str | None = None,
+    each: str | Stage | None = None,
     may_fail: bool = False,
     weight: float = 1.0,
     version: str = "",
     uses: tuple[str, ...] | None = None,
-) -> Stage:
-    """Declare a stage. Its name is the function's unless given; `weight` is its share of the job's progress.
+) -> Stage: ...
+
+
+@overload
+def stage(
+    run: None = None,
+    *,
+    name: str | None = None,
+    needs: Needs = (),
+    queue: Queue = "cpu",
+    deadline: float = 3600.0,
+    retry: RetryPolicy | None = None,
+    each: str | Stage | None = None,
+    may_fail: bool = False,
+    weight: float = 1.0,
+    version: str = "",
+    uses: tuple[str, ...] | None = None,
+) -> Callable[[StageFunction], Stage]: ...
+
+
+def stage(
+    run: StageFunction | None = None,
+    *,
+    name: str | None = None,
+    needs: Needs = (),
+    queue: Queue = "cpu",
+    deadline: float = 3600.0,
+    retry: RetryPolicy | None = None,
+    each: str | Stage | None = None,
+    may_fail: bool = False,
+    weight: float = 1.0,
+    version: str = "",
+    uses: tuple[str, ...] | None = None,
+) -> Stage | Callable[[StageFunction], Stage]:
+    """Declare a stage: `stage(function, …)`, or `@stage` and `@stage(…)` above it.
+
+    `name`: the function's unless given. `needs`: the stages whose files and data it reads; it begins when they have
+    succeeded. `each`: one of those; this stage then runs once for each of its `items`, and whoever needs this one waits
+    for all. `queue`: `cpu` or `io` or `gpu`, whose workers run it. `deadline`: seconds it may take. `retry`: how often
+    it is tried. `may_fail`: the job goes on without it. `weight`: its share of the job's progress.
 
     With a `version`, what the stage gives back is used again where it would be made from the same: the bytes of the
     input, the params named in `uses` (default: all; it sees no others), its item, and what the stages before it gave.
     Change the version when the function would give something else. It must not depend on the input's name or the time.
     """
-    spec = StageSpec(
-        name=name or run.__name__,
-        needs=needs,
-        queue=queue,
-        deadline=deadline,
-        retry=retry or RetryPolicy(),
-        each=each,
-        may_fail=may_fail,
-        weight=weight,
-        reuse=f"{run.__module__}.{run.__qualname__}@{version}" if version else "",
-        uses=uses,
-    )
-    return Stage(spec, run)
+
+    def declared(run: StageFunction) -> Stage:
+        spec = StageSpec(
+            name=name or run.__name__,
+            needs=tuple(map(_name_of, needs)),
+            queue=queue,
+            deadline=deadline,
+            retry=retry or RetryPolicy(),
+            each=_name_of(each) if each is not None else None,
+            may_fail=may_fail,
+            weight=weight,
+            reuse=f"{run.__module__}.{run.__qualname__}@{version}" if version else "",
+            uses=uses,
+        )
+        return Stage(spec, run)
+
+    return declared if run is None else declared(run)
+
+
+def _name_of(stage: str | Stage) -> str:
+    return stage.spec.name if isinstance(stage, Stage) else stage
 
 
 class Pipeline(msgspec.Struct, frozen=True):
@@ -188,6 +238,15 @@ class Pipeline(msgspec.Struct, frozen=True):
         base = stage.partition(":")[0]
         uses = next((s.spec.uses for s in self.stages if s.spec.name == base), None)
         return params if uses is None else SomeParams(params, uses)
+
+
+class NoParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Nothing to choose."""
+
+
+def pipeline(name: str, *stages: Stage, params: type[msgspec.Struct] = NoParams, description: str = "") -> Pipeline:
+    """Declare a pipeline of these stages, each after those that it needs. Raises GraphError (a ValueError)."""
+    return Pipeline(name, params, stages, description)
 
 
 class SomeParams:
