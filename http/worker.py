@@ -64,7 +64,7 @@ class Connection(ASGIProtocol):  # type: ignore[misc]  # gunicorn carries no typ
     def _ping(self) -> None:
         self._next_ping = self.worker.loop.call_later(PING_SECONDS, self._ping)
         socket = self._websocket
-        if socket is None or not socket.accepted or socket._close_sent:
+        if socket is None or not socket.accepted or socket._close_sent:  # noqa: SLF001  it has no other name
             return
         if self._unanswered >= SILENT_PINGS:
             self.transport.abort()

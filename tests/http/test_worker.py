@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import json
 import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +18,7 @@ from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers import gasgi
+from websockets.asyncio.client import connect as async_connect
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -97,11 +100,76 @@ def test_headers_that_do_not_come_are_answered_408(monkeypatch: pytest.MonkeyPat
     assert asyncio.run(story()).startswith(b"HTTP/1.1 408 ")
 
 
+async def keep_open(scope: Any, receive: Any, send: Any) -> None:
+    """Accept a WebSocket and stay; answer a request with bytes without end."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    with contextlib.suppress(OSError):
+        for _ in range(10_000):
+            await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+
+
+def test_a_socket_that_answers_pings_stays_and_one_that_does_not_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "PING_SECONDS", 0.1)
+    hello = (
+        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+
+    async def story() -> tuple[bytes, bool]:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: worker.Connection(FakeWorker(loop, keep_open)), "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        async with async_connect(f"ws://{host}:{port}", ping_interval=None) as link:
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(hello)
+            await reader.readuntil(b"\r\n\r\n")
+            got = b""
+            with contextlib.suppress(ConnectionResetError):
+                while piece := await asyncio.wait_for(reader.read(100), 10):
+                    got += piece
+            writer.close()
+            await link.send("still there")
+            await asyncio.wait_for(await link.ping(), 10)
+            stays = link.close_code is None
+        server.close()
+        return got, stays
+
+    assert asyncio.run(story()) == (b"\x89\x00" * worker.SILENT_PINGS, True)
+
+
+def test_a_client_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "STALL_SECONDS", 0.2)
+
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        lost = asyncio.Event()
+
+        class Watched(worker.Connection):
+            def connection_lost(self, exc: Exception | None) -> None:
+                super().connection_lost(exc)
+                lost.set()
+
+        server = await loop.create_server(lambda: Watched(FakeWorker(loop, keep_open)), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), limit=1024)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.wait_for(lost.wait(), 20)  # the reader reads no more than its limit by itself
+        assert reader.exception() is None
+        writer.close()
+        server.close()
+
+    asyncio.run(story())
+
+
 class FakeWorker:
     """A worker as far as a connection looks at it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.cfg, self.loop, self.asgi = Config(), loop, None
+    def __init__(self, loop: asyncio.AbstractEventLoop, app: Any = None) -> None:
+        self.cfg, self.loop, self.asgi, self.state = Config(), loop, app, dict[str, Any]()
         self.log = Logger(self.cfg)
         self.nr_conns, self.alive, self.connections = 0, True, set[object]()
 
@@ -110,11 +178,12 @@ def test_gunicorn_still_has_the_names_that_the_worker_builds_on() -> None:
     assert gasgi.ASGIProtocol in (ASGIProtocol, worker.Connection)
     assert "ASGIProtocol(self)" in inspect.getsource(gasgi.ASGIWorker._serve)
     for name in ("connection_made", "connection_lost", "_on_headers_complete", "_keepalive_timeout",
-                 "_send_error_response", "_close_transport", "data_received", "pause_writing", "resume_writing"):  # fmt: skip
+                 "_send_error_response", "_close_transport", "data_received", "pause_writing",
+                 "resume_writing"):  # fmt: skip
         assert callable(getattr(ASGIProtocol, name))
     made = inspect.getsource(ASGIProtocol.__init__)
     for name in ("_awaiting_request", "_current_request", "_request_ready", "_closed", "req_count", "transport",
-                 "_websocket"):
+                 "_websocket"):  # fmt: skip
         assert f"self.{name} = " in made
     assert callable(gasgi.ASGIWorker.handle_exit_signal)
 
