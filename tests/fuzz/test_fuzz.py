@@ -10,10 +10,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+import redis
 
-from tests.http.service import ROOT, Api, Role, submit
+from callsheet.actors.keyring import KeyStore
+from tests.http.service import ROOT, Api, Role
 from tests.servers import RedisServer
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -22,12 +26,25 @@ SEED = "1"
 
 
 @pytest.fixture(scope="module")
-def service(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+def journal(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("journal")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def key(journal: RedisServer) -> str:
+    """The header of somebody who may do everything."""
+    with redis.Redis.from_url(journal.url) as client:
+        return f"Bearer {KeyStore(client).create('fuzz', ('read', 'write'))[1]}"
+
+
+@pytest.fixture(scope="module")
+def service(journal: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """All roles, with a pipeline that is done at once."""
     folder = tmp_path_factory.mktemp("fuzz")
-    with RedisServer(folder / "journal") as journal, RedisServer(folder / "broker", "broker") as broker:
+    with RedisServer(folder / "broker", "broker") as broker:
         settings = {"redis_url": journal.url, "broker_url": broker.url, "data": str(folder / "data")}
-        settings |= {"pipelines": EXAMPLE, "log_format": "json"}
+        settings |= {"pipelines": EXAMPLE, "log_format": "json", "auth": "keys", "rate_per_second": "0"}
         roles = [Role("host", folder / "host.log", **settings), Role("worker", folder / "worker.log", **settings)]
         api = Api(folder / "api.log", **settings)
         try:
@@ -43,16 +60,26 @@ def service(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.mark.soak  # in every run too, where it is a short one
 @pytest.mark.timeout(7200)
 def test_no_request_that_can_be_made_up_breaks_the_contract(
-    service: Api, tmp_path: Path, request: pytest.FixtureRequest
+    service: Api, key: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     long = request.config.getoption("markexpr") == "soak"
-    assert submit(service.url, b"a word\n", pipeline="word_count").status_code == 202
+    form: dict[str, Any] = {"data": {"pipeline": "word_count"}, "files": {"file": ("a.txt", b"a word\n")}}
+    assert httpx.post(f"{service.url}/v1/jobs", headers={"Authorization": key}, **form).status_code == 202
     if long:
         bounds = ["--max-examples", "1000", "--max-time", os.environ.get("FUZZ_SECONDS", "600")]
     else:
         bounds = ["--max-examples", "5", "--phases", "examples,coverage,fuzzing", "--seed", SEED]
     command = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIG), "run"]
-    more = ["--generation-database", "none", "--warnings", "off", "--no-color", "--continue-on-failure"]
+    more = [
+        "--header",
+        f"Authorization:{key}",
+        "--generation-database",
+        "none",
+        "--warnings",
+        "off",
+        "--no-color",
+        "--continue-on-failure",
+    ]
     command += [f"{service.url}/openapi.json", *bounds, *more]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, check=False)
