@@ -12,7 +12,7 @@ from callsheet.actors.keys import new_job_id
 from callsheet.actors.webhook_secrets import of_tenant
 from tests.actors.kit import eventually, submission
 from tests.faults.conftest import Service
-from tests.receiver import Receiver, answers
+from tests.receiver import Receiver, answers, hangs
 
 POINTS = ["webhook.sending=4", "webhook.sent=5", "webhook.told=6"]
 
@@ -54,3 +54,23 @@ def test_a_host_killed_around_a_delivery_leaves_it_to_the_next_one(
 def _settled(service: Service, job: str) -> bool:
     found = service.jobs.job(job)
     return found is not None and all(webhook.status != "pending" for webhook in found.webhooks)
+
+
+def test_a_journal_that_dies_during_a_delivery_costs_at_most_a_second_one(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Receiver(hangs) as receiver:
+        monkeypatch.setenv("CALLSHEET_ALLOWED_ADDRESSES", receiver.place)
+        service.host().ready()
+        service.workers()
+        job = new_job_id()
+        service.jobs.tell(job, msgspec.structs.replace(submission(job), callback_url=receiver.url))
+        service.accepted.append(job)
+        eventually(lambda: receiver.got)
+        service.journal.restart(kill=True)
+        receiver.behave = answers(204)
+        eventually(lambda: len(receiver.got) > 1, why="nobody tries again")
+        eventually(lambda: _settled(service, job))
+        (webhook,) = service.check()[job].webhooks
+    assert (webhook.status, webhook.tries) == ("delivered", 1)
+    assert len({(request.id, request.body) for request in receiver.got}) == 1
