@@ -31,6 +31,7 @@ class Apart:
         shared |= {"pipelines": ",".join(tricks.REFERENCES), "store_presigned_seconds": "60"}
         self.host = Role("host", folder / "host.log", data=str(folder / "host"), **shared)
         self.api = Api(folder / "api.log", data=str(folder / "api"), **shared)
+        self._shared = shared
         self._told = {f"CALLSHEET_{name.upper()}": text for name, text in shared.items()} | {"PYTHONPATH": str(ROOT)}
         self.workers = [self.worker("cpu"), self.worker("io")]
         self.client = httpx.Client(base_url=self.api.url, timeout=20)
@@ -39,6 +40,9 @@ class Apart:
         command = [sys.executable, "-P", "-m", "callsheet", "worker", "--queue", queue]
         told = {**self._told, "CALLSHEET_DATA": str(self.folder / "worker"), **changes}
         return Running(command, self.folder / f"worker-{queue}.log", **told)
+
+    def another_api(self, **changes: str) -> Api:
+        return Api(self.folder / "other-api.log", data=str(self.folder / "other-api"), **{**self._shared, **changes})
 
     def close(self) -> None:
         self.client.close()
@@ -125,3 +129,17 @@ def test_a_bucket_that_is_missing_fails_the_stage_for_now_and_the_log_says_what_
     }
     assert "no-such-bucket" not in str(job)
     assert "the bucket 'no-such-bucket' does not exist: create it" in apart.workers[-1].text
+
+
+def test_without_a_bucket_a_submission_is_refused_for_now(apart: Apart) -> None:
+    api = apart.another_api(store_url="s3://no-such-bucket")
+    try:
+        wait_for(lambda: api._answers("/readyz"), 60)
+        answer = api.submit(b"some sound", pipeline="one")
+        assert (answer.status_code, answer.json()["code"]) == (503, "store_misconfigured")
+        assert int(answer.headers["retry-after"]) > 0
+        assert "no-such-bucket" not in answer.text
+        assert api.said().count("does not exist: create it") == 1
+        assert list((api.data / "store" / "incoming").iterdir()) == [], "the upload is not kept"
+    finally:
+        api.kill()
