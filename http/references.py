@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import falcon.asgi
 from msgspec.structs import replace
 
+from callsheet.actors.errors import CallsheetError
 from callsheet.actors.sources import why_forbidden, with_fetch
 from callsheet.actors.store import ArtifactStore
 from callsheet.actors.uploads import HeldUpload
@@ -36,6 +38,7 @@ class ReferenceIntake:
         self._upload: str | None = None
         self._tenant = ""
         self._held: HeldUpload | None = None
+        self._lent = False
 
     async def read(self, req: falcon.asgi.Request, job: str, tenant: str) -> Submit:
         """See Intake. An upload is not looked at yet: under a known idempotency key it may be gone."""
@@ -64,27 +67,33 @@ class ReferenceIntake:
         upload.claim = self._uploads.claim(self._tenant, self._upload, upload.bytes)
         if not await unbroken(self._store.accept_input, submission.job, upload):
             return None
+        self._lent = True
         file = InputRef(held.info.filename, upload.bytes, upload.sha256, held.info.media_type)
         return replace(submission, input=file)
 
     async def taken(self) -> None:
         """See Intake. The upload has become the job's input (its bytes are not copied), now or before a crash."""
+        self._lent = False
         if self._held is not None:
             await unbroken(self._held.remove)
         elif self._upload is not None:
             await self._uploads.forget(self._tenant, self._upload)
 
     async def discard(self) -> None:
-        """See Intake."""
+        """See Intake. An upload that was to be the input of a job that did not come about is counted again."""
+        if self._lent and self._held is not None and self._upload is not None:
+            with contextlib.suppress(CallsheetError):
+                await self._uploads.reserve(self._tenant, self._upload, self._held.offset)
         if self._held is not None:
             await unbroken(self._held.close)
 
     def _take(self, members: dict[str, Any]) -> None:
         if (pipeline := _text(members, "pipeline")) is not None:
             self._fields.choose(pipeline)
-        if not isinstance(params := members.get("params") or {}, dict):
+        params = members.get("params")
+        if not isinstance(params, dict | None):
             raise Problem("invalid_params", "an object is expected")
-        self._fields.give(params)
+        self._fields.give(params or {})
         self._fields.call_back(_text(members, "callback_url") or "")
         self._fields.sign_with(_text(members, "callback_secret") or "")
 

@@ -35,7 +35,7 @@ class Uploads:
         check_room(self._settings, info.length or 0)
         upload = await unbroken(self._store.create, tenant, info)
         try:
-            await self._reserve(tenant, upload, info.length or 0)
+            await self.reserve(tenant, upload, info.length or 0)
         except Exception:
             await self.forget(tenant, upload)
             raise
@@ -68,7 +68,7 @@ class Uploads:
             if (req.content_length or 0) > most:
                 raise Problem("upload_too_large", "more bytes than the upload is long")
             coming = most if req.content_length is None else req.content_length
-            await self._reserve(tenant, upload, offset + coming if held.info.length is None else held.info.length)
+            await self.reserve(tenant, upload, offset + coming if held.info.length is None else held.info.length)
             reception = Reception(self._settings, held, most)
             await (reception.take_checked(req.stream, *checksum) if checksum else reception.take(req.stream))
             return await unbroken(lambda: held.state)
@@ -110,7 +110,7 @@ class Uploads:
         self._check_length(length)
         await unbroken(held.declare, length)
 
-    async def _reserve(self, tenant: str, upload: str, count: int) -> None:
+    async def reserve(self, tenant: str, upload: str, count: int) -> None:
         """Count it against what the tenant may store; one byte at least, since how many there are has a bound, too."""
         if self._ledger is not None:
             seconds = self._settings.upload_keep_seconds + RESERVED_LONGER

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import threading
@@ -12,7 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
+from callsheet.actors import wire
 from callsheet.actors.quota import Ledger
+from callsheet.config.settings import Settings
+from callsheet.http.app import create_app
 from tests.http.service import Api, Stages, eventually
 from tests.http.test_tus import BYTES, TUS, begin, patch
 
@@ -121,6 +125,7 @@ def test_an_upload_goes_into_one_job_only_whoever_asks_at_once(api: Api, client:
         ({"upload": "0" * 32, "pipeline": None}, (422, "missing_part")),
         ({"upload": "0" * 32, "params": {"level": 99}}, (422, "invalid_params")),
         ({"upload": "0" * 32, "params": [1]}, (422, "invalid_params")),
+        ({"upload": "0" * 32, "params": []}, (422, "invalid_params")),
         ({"upload": "0" * 32, "file": "x"}, (422, "unexpected_part")),
         ({"source_url": "ftp://a.example/"}, (422, "url_forbidden")),
         ({"source_url": "http://127.0.0.1/"}, (422, "url_forbidden")),
@@ -134,6 +139,24 @@ def test_an_upload_goes_into_one_job_only_whoever_asks_at_once(api: Api, client:
 )
 def test_a_bad_submission_is_refused(client: httpx.Client, members: dict[str, Any], told: tuple[int, str]) -> None:
     assert code(submit(client, **members)) == told
+
+
+def test_an_upload_whose_job_did_not_come_about_stays_and_stays_counted(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def told() -> tuple[int, int]:
+        app: Any = create_app(settings.model_copy(update={"pipelines": ("tests.http.sample:pipeline",)}))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            first = {**BYTES, "Upload-Length": "5"}
+            path = (await client.post("/v1/uploads", headers=first, content=b"hello")).headers["location"]
+            monkeypatch.setattr(wire, "MAX_MAILBOX", 0)
+            answer = await client.post("/v1/jobs", json={"pipeline": "sample", "upload": path})
+            return answer.status_code, (await client.head(path, headers=TUS)).status_code
+
+    assert asyncio.run(told()) == (503, 200)
+    ledger = Ledger(settings.journal, lambda _: None)
+    assert ledger.used("default") == 5
+    ledger.close()
 
 
 def test_an_empty_upload_is_refused(client: httpx.Client) -> None:
