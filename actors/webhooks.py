@@ -35,7 +35,7 @@ from callsheet.jobs.told import message_id, payload
 from callsheet.jobs.webhooks import pending
 
 log = structlog.get_logger("host")
-AT_ONCE, OF_A_TENANT, AT_A_DESTINATION = 128, 32, 4
+AT_ONCE, OF_A_TENANT, AT_A_DESTINATION = 256, 128, 4
 WAITING, WAITING_IN_A_LANE = 5_000, 500
 PATIENCE_SECONDS = 1.0  # between tries to tell the job, or to read it, while the journal is away
 AWAY = (JournalDownError, MailboxFull, redis.RedisError, OSError)

@@ -128,6 +128,12 @@ def floods_with_headers(receiver: Receiver, link: socket.socket) -> None:
         link.sendall(b"X-More: " + b"x" * 8000 + b"\r\n")
 
 
+def hints(receiver: Receiver, link: socket.socket) -> None:
+    """Says without end that the answer is about to come."""
+    while not receiver.stopping.is_set():
+        link.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100)
+
+
 def bombs(_receiver: Receiver, link: socket.socket) -> None:
     """What would be a gigabyte if somebody unpacked it."""
     link.sendall(

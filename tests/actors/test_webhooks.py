@@ -31,6 +31,7 @@ from tests.receiver import (
     floods_with_headers,
     hangs,
     hangs_up,
+    hints,
 )
 from tests.servers import RedisServer
 
@@ -193,6 +194,7 @@ BAD: dict[str, tuple[Behaviour, str, int | None]] = {
     "drips headers": (drips_headers, "timeout", None),
     "floods": (floods, "answer_too_large", 200),
     "floods with headers": (floods_with_headers, "connection_lost", None),
+    "hints": (hints, "timeout", None),
     "says 500": (answers(500, b"x" * 100), "refused", 500),
     "says 404": (answers(404), "refused", 404),
     "hangs up": (hangs_up, "connection_lost", None),
