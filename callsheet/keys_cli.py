@@ -132,6 +132,13 @@ def _one_line() -> Iterator[None]:
 
 
 def _bytes(text: str | None) -> int | None:
-    from pydantic import ByteSize, TypeAdapter
+    from pydantic import TypeAdapter, ValidationError
 
-    return int(TypeAdapter(ByteSize).validate_python(text)) if text is not None else None
+    from callsheet.config.kinds import Size
+
+    if text is None:
+        return None
+    try:
+        return int(TypeAdapter(Size).validate_python(text))
+    except ValidationError:
+        raise ValueError(f"--quota takes a number of bytes, such as 20GiB, not {text[:40]!r}") from None

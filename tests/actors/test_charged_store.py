@@ -96,6 +96,7 @@ def test_what_cannot_be_published_is_not_counted(store: ChargedStore, ledger: Le
     publish(store, work, job, "3-a", 100)
     with pytest.raises(FileExistsError):
         publish(store, work, job, "3-a", 300)
+    assert ledger.entries(job) == {"input": 5, "3-a": 100}
     publish(store, work, job, "3-a", 100)
     with pytest.raises(BadFileError):
         store.publish(job, "4-a", work, [OutputFile("not-there", "text/plain")])

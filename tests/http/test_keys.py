@@ -239,6 +239,9 @@ def test_a_new_key_counts_at_once_and_a_revoked_one_soon_no_more(
 def test_the_command_line_says_in_one_line_what_is_wrong(addresses: dict[str, str]) -> None:
     assert "no name of a tenant" in command(addresses, "create", "--tenant", "A B", fails=True)
     assert "no name of a tenant" in command(addresses, "set", "A B", "--rate", "5", what="tenants", fails=True)
+    for quota in ("lots", "0", "-1GiB"):
+        said = command(addresses, "set", "acme", "--quota", quota, what="tenants", fails=True)
+        assert said.startswith("--quota takes a number of bytes, such as 20GiB")
     away = {**addresses, "redis_url": "redis://127.0.0.1:1"}
     said = command(away, "list", fails=True)
     assert "is `callsheet up` running" in said
