@@ -11,7 +11,6 @@ import base64
 import contextlib
 import hashlib
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -39,7 +38,6 @@ class Putter:
         self._bucket = bucket
         self._patience = patience
         self._http = httpx.Client(timeout=httpx.Timeout(60.0, connect=5.0), follow_redirects=False)
-        self._lock = threading.Lock()
         self._proven = False
 
     def put(self, key: str, file: Path, headers: Mapping[str, str]) -> bool:
@@ -55,19 +53,21 @@ class Putter:
         raise AssertionError("unreachable: attempts reraise")
 
     def _prove_conditions(self) -> None:
-        """Once in a process: a server that ignores conditions would overwrite, silently, what must never be."""
-        with self._lock:
-            if self._proven:
-                return
-            for attempt in self._attempts():
-                with attempt:
-                    self._put_once(PROBE, b"", {})
-                    if self._put_once(PROBE, b"", {}):
-                        raise StoreMisconfigured(
-                            "the object store ignores `If-None-Match: *` on PUT, so it cannot keep a file from being "
-                            "overwritten: take one that honours it, or a later version"
-                        )
-            self._proven = True
+        """Once in a process: a server that ignores conditions would overwrite, silently, what must never be.
+
+        Several threads may do it at once: none waits for another while the server is away.
+        """
+        if self._proven:
+            return
+        for attempt in self._attempts():
+            with attempt:
+                self._put_once(PROBE, b"", {})
+                if self._put_once(PROBE, b"", {}):
+                    raise StoreMisconfigured(
+                        "the object store ignores `If-None-Match: *` on PUT, so it cannot keep a file from being "
+                        "overwritten: take one that honours it, or a later version"
+                    )
+        self._proven = True
 
     def _attempts(self) -> Retrying:
         return Retrying(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import httpx
 
 TRIES = 3
+PAUSE = 0.3  # seconds between two tries; a stage that fails for now is run again later
 SECONDS = 30.0  # without a byte
 PIECE = 1 << 20
 
@@ -60,6 +62,7 @@ def fetch(remote: Remote, target: Path) -> None:
             target.unlink(missing_ok=True)
             if left == 0:
                 raise StageError("store_unavailable", f"A file of the job could not be fetched: {why}.", retryable=True)
+            time.sleep(PAUSE)
 
 
 def _download(client: httpx.Client, remote: Remote, target: Path) -> str:
