@@ -13,6 +13,7 @@ from callsheet.http.problems import Problem
 # Where nobody has to say who they are: what says no more than that the service is there, and how it is used.
 OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/asyncapi.json", "/docs"})
 TICKETS = "/v1/tickets"  # whoever may read may watch
+OPERATORS = frozenset({"/metrics"})  # what tells of all tenants
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 ANYBODY = ApiKey("", DEFAULT_TENANT, ("read", "write", "admin"), "", "", "")  # who asks while no keys are needed
 
@@ -30,7 +31,7 @@ class Doorkeeper:
             return
         streams = req.method == "GET" and "text/event-stream" in (req.get_header("Accept") or "").lower()
         await self._let_in(req, takes_ticket=streams)
-        require(req, "read" if req.method in READS or req.path == TICKETS else "write")
+        require(req, scope_of(req))
 
     async def process_request_ws(self, req: falcon.asgi.Request, _ws: falcon.asgi.WebSocket) -> None:
         """The same for a WebSocket. What is sent over it later needs what the same request would."""
@@ -52,6 +53,13 @@ class Doorkeeper:
             return await self._keyring.key(shown.pop())
         ticket = req.params.get("ticket") if takes_ticket else None
         return await self._keyring.redeem(ticket) if isinstance(ticket, str) else None
+
+
+def scope_of(req: falcon.asgi.Request) -> Scope:
+    """What a key needs for a request."""
+    if req.path in OPERATORS:
+        return "admin"
+    return "read" if req.method in READS or req.path == TICKETS else "write"
 
 
 def shown_keys(req: falcon.asgi.Request) -> set[str]:

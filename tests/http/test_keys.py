@@ -13,6 +13,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from callsheet.cli import app
+from callsheet.http.openapi import OPERATIONS
 from tests.http.service import Api, Role, Stages, eventually
 
 UNKNOWN = "f" * 32
@@ -124,26 +125,23 @@ def test_what_says_nothing_of_anybody_is_open(guarded: Api, path: str) -> None:
 def test_a_foreign_job_is_byte_for_byte_an_unknown_one_on_every_route(
     guarded: Api, acmes_job: str, acme: dict[str, str], other: dict[str, str]
 ) -> None:
-    routes: list[tuple[str, str]] = [
-        ("GET", ""),
-        ("HEAD", ""),
-        ("DELETE", ""),
-        ("POST", "/cancel"),
-        ("POST", "/retry"),
-        ("GET", "/events"),
-        ("GET", "/artifacts"),
-        ("GET", "/artifacts/a.txt"),
-        ("HEAD", "/artifacts/a.txt"),
-        ("GET", "/ws"),
-    ]
-    with httpx.Client(base_url=guarded.url, headers=other) as client:
-        for method, rest in routes:
-            for more in ({}, {"Accept": "text/event-stream"}, {"If-None-Match": "*"}, {"Last-Event-ID": "0"}):
+    tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "5"}
+    upload = httpx.post(f"{guarded.url}/v1/uploads", headers={**acme, **tus}).headers["Location"].rpartition("/")[2]
+    about = [(method, path) for method, path in OPERATIONS if "{job_id}" in path or "{upload_id}" in path]
+    routes = [(method, path) for method, path in about if method != "OPTIONS"]
+    heads = [("HEAD", path) for method, path in routes if method == "GET"]
+    offered = [{}, {"Accept": "text/event-stream"}, {"If-None-Match": "*"}, {"Last-Event-ID": "0"}]
+    ids = {"job_id": acmes_job, "upload_id": upload, "name": "a.txt"}
+    assert len(routes) >= 12
+    with httpx.Client(base_url=guarded.url, headers={**other, **tus, "Upload-Offset": "0"}) as client:
+        for method, path in routes + heads:
+            for more in offered if method != "PATCH" else [{"Content-Type": "application/offset+octet-stream"}]:
                 foreign, unknown = (
-                    seen(client.request(method, f"/v1/jobs/{job}{rest}", headers=more)) for job in (acmes_job, UNKNOWN)
+                    seen(client.request(method, path.format(**found), headers=more))
+                    for found in (ids, {**ids, "job_id": UNKNOWN, "upload_id": UNKNOWN})
                 )
-                assert foreign == unknown, (method, rest, more)
-                assert foreign[0] == 404
+                assert foreign == unknown, (method, path, more)
+                assert foreign[0] == 404, (method, path, more)
         assert client.get("/v1/jobs").json() == {"jobs": [], "next": None}
     assert httpx.get(f"{guarded.url}/v1/jobs/{acmes_job}", headers=acme).json()["status"] == "completed"
     for job in (acmes_job, UNKNOWN):
@@ -177,6 +175,7 @@ def test_a_key_does_what_its_scope_allows(guarded: Api, acmes_job: str, reader: 
     assert httpx.post(f"{guarded.url}/v1/jobs", headers=headers).status_code == 403
     assert httpx.get(path, headers=writer).status_code == 403
     assert httpx.post(f"{path}/cancel", headers=writer).status_code == 409  # it may, but the job has ended
+    assert httpx.get(f"{guarded.url}/metrics", headers=headers).status_code == 403  # figures of all tenants
 
 
 def test_over_a_websocket_a_key_does_no_more_than_elsewhere(guarded: Api, acme: dict[str, str], reader: str) -> None:
