@@ -12,7 +12,8 @@ import redis
 from websockets.sync.client import connect
 
 from callsheet.actors import webhook_secrets
-from tests.http.service import Api, Role, Stages, eventually
+from tests.http.service import Api, Role, Stages
+from tests.http.service import eventually as within
 from tests.http.test_events import SSE, history, watch
 from tests.http.test_openapi import validator
 from tests.http.test_socket import to_the_end
@@ -46,6 +47,10 @@ def ended(client: httpx.Client, stages: Stages, url: str, **fields: str) -> str:
     job: str = answer.json()["id"]
     stages.complete(job)
     return job
+
+
+def eventually(look: Callable[[], Any]) -> Any:
+    return within(look, 30.0)
 
 
 def webhooks(client: httpx.Client, job: str) -> list[dict[str, Any]]:
