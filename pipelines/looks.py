@@ -11,7 +11,7 @@ import msgspec
 from callsheet.jobs.graph import RetryPolicy
 from callsheet.media import probe, storyboard, waveform
 from callsheet.media.limits import current
-from callsheet.pipelines.declare import OutputFile, Stage, StageContext, StageOutput, stage
+from callsheet.pipelines.declare import OutputFile, Stage, StageContext, StageFunction, StageOutput, stage
 
 WAVEFORM = (
     OutputFile("waveform.json", "application/json", artifact=True),
@@ -26,12 +26,27 @@ SHORTEST = 0.1  # seconds: a picture can be made of any length
 
 def waveform_stage(needs: tuple[str, ...] = ("probe",)) -> Stage:
     """The waveform of the input, as `waveform.json` (peaks) and `waveform.png`, in a stage `waveform`."""
-    return stage(draw_waveform, name="waveform", needs=needs, deadline=1800, retry=_ONCE, may_fail=True, weight=0.5)
+    return _stage(draw_waveform, "waveform", needs)
 
 
 def storyboard_stage(needs: tuple[str, ...] = ("probe",)) -> Stage:
     """The contact sheet of the input, as `storyboard.jpg` and `storyboard.vtt`, in a stage `storyboard`."""
-    return stage(draw_storyboard, name="storyboard", needs=needs, deadline=1800, retry=_ONCE, may_fail=True, weight=0.5)
+    return _stage(draw_storyboard, "storyboard", needs)
+
+
+def _stage(function: StageFunction, name: str, needs: tuple[str, ...]) -> Stage:
+    once = RetryPolicy(tries=1)
+    return stage(
+        function,
+        name=name,
+        needs=needs,
+        deadline=1800,
+        retry=once,
+        may_fail=True,
+        weight=0.5,
+        version="1",
+        uses=(),
+    )
 
 
 def look_at(context: StageContext) -> probe.MediaFacts:
@@ -60,6 +75,3 @@ def draw_storyboard(context: StageContext) -> StageOutput:
     sheet, track = (context.folder / file.name for file in STORYBOARD)
     made = storyboard.write(context.input.path, facts, sheet, track, context.progress)
     return StageOutput(files=STORYBOARD, result={"storyboard": msgspec.to_builtins(made)})
-
-
-_ONCE = RetryPolicy(tries=1)

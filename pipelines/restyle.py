@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from callsheet.jobs.graph import RetryPolicy
-from callsheet.media import compose, frames, looks, lut, matte, storyboard, waveform
+from callsheet.media import compose, frames, looks, lut, matte, storyboard
 from callsheet.media.probe import MediaFacts
 from callsheet.media.probe import probe as probe_file
 from callsheet.pipelines import looks as pictures
@@ -118,16 +118,6 @@ def _over(
     )
 
 
-def draw_waveform(context: StageContext) -> StageOutput:
-    """The waveform of the result, which is that of the source."""
-    facts = _facts(context)
-    if not facts.audio:
-        return StageOutput()
-    peaks, picture = (context.folder / file.name for file in pictures.WAVEFORM)
-    waveform.write(context.input.path, facts, peaks, picture)
-    return StageOutput(files=pictures.WAVEFORM)
-
-
 def draw_storyboard(context: StageContext) -> StageOutput:
     """The contact sheet of the result."""
     made = context.file("render", context.data("render")["file"])
@@ -152,8 +142,15 @@ pipeline = Pipeline(
         stage(probe, deadline=300, retry=_TWICE, weight=1),
         stage(reference, needs=("probe",), queue="io", deadline=1800, retry=_PATIENT, weight=5),
         stage(video, needs=("probe", "reference"), queue="io", deadline=3600, retry=_PATIENT, weight=20),
-        stage(render, needs=("probe", "reference", "video"), deadline=8 * 3600, retry=_TWICE, weight=70),
-        stage(draw_waveform, name="waveform", needs=("probe", "render"), retry=_ONCE, may_fail=True, weight=1),
-        stage(draw_storyboard, name="storyboard", needs=("probe", "render"), retry=_ONCE, may_fail=True, weight=1),
+        stage(
+            render,
+            needs=("probe", "reference", "video"),
+            deadline=8 * 3600,
+            retry=_TWICE,
+            weight=70,
+            version="1",
+        ),
+        pictures.waveform_stage(needs=("probe", "render")),
+        stage(draw_storyboard, name="storyboard", needs=("render",), retry=_ONCE, may_fail=True, weight=0.5),
     ),
 )

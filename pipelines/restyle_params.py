@@ -21,7 +21,7 @@ PAINTED_SECONDS = 600.0  # a few frames a second are painted: ten minutes take h
 SLOW_SECONDS = 3600.0  # of what is drawn frame by frame here
 BOUGHT_BYTES = 1 << 30
 ROUGHLY = 5.0  # seconds by which another's video may be longer
-ENCODED = 1 << 20  # characters of a param that holds a file
+ENCODED = 240_000  # characters of a param that holds a file: all params together may take 256 KiB
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Prompt = Annotated[str, Meta(max_length=500)]
@@ -50,8 +50,8 @@ class RestyleParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             str,
             Meta(
                 max_length=ENCODED,
-                description="With `lut`: the text of a `.cube` file with LUT_3D_SIZE 2 to 64, one MiB at most; or that "
-                "text compressed with gzip, as base64.",
+                description="With `lut`: the text of a `.cube` file (LUT_3D_SIZE 2 to 64; with 17 it fits as it is), "
+                "or that text compressed with gzip, as base64 (with 33 and three decimals it fits).",
             ),
         ]
         | None
