@@ -62,7 +62,7 @@ def download(
             with client(checked, resolve(checked), timeout=timeout) as http:
                 if transfer.attempt(http, checked.url):
                     return transfer.result()
-            log(f"The connection broke after {transfer.bytes} bytes: going on.")
+            log(f"It broke off after {transfer.bytes} bytes: going on.")
 
 
 class _Transfer:
@@ -90,13 +90,15 @@ class _Transfer:
                 for piece in answer.iter_raw():
                     self._take(piece)
         except BROKEN as error:
-            self._broken += 1
-            if not self._came or self._broken > RESUMES:
-                raise _failed(f"the connection broke ({type(error).__name__})", retryable=True) from None
-            return False
-        if self._total is not None and self.bytes != self._total:
-            raise _failed("the file has another length than its server says", retryable=True)
-        return True
+            why = f"the connection broke ({type(error).__name__})"
+        else:
+            if self._total is None or self.bytes == self._total:
+                return True
+            why = "the file has another length than its server says"
+        self._broken += 1
+        if not self._came or self._broken > RESUMES or self.bytes > (self._total or self._most):
+            raise _failed(why, retryable=True)
+        return False
 
     def result(self) -> Download:
         """What has come."""
@@ -132,6 +134,7 @@ class _Transfer:
             raise _failed("its server sent another part than it was asked for", retryable=True)
         if given[3] != "*" and self._total not in (None, int(given[3])):
             raise _failed("the file has changed while it was fetched", retryable=True)
+        self._total = self._total if given[3] == "*" else int(given[3])
 
     def _take(self, piece: bytes) -> None:
         self._came = True

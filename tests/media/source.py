@@ -93,8 +93,28 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _another_part(self) -> None:
         if self.headers["Range"]:
-            self._begin(206, Content_Length=5, Content_Range=f"bytes 0-4/{len(DATA)}")
-            self.wfile.write(DATA[:5])
+            size = len(DATA) - PART  # as long as it should be, but from the beginning
+            self._begin(206, Content_Length=size, Content_Range=f"bytes 0-{size - 1}/{len(DATA)}")
+            self.wfile.write(DATA[:size])
+        else:
+            self._send(DATA, most=PART)
+
+    def _in_slices(self) -> None:
+        """What is asked for as a rest comes in parts, each of them in good order."""
+        if self.headers["Range"]:
+            start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
+            part = DATA[start : start + PART]
+            place = f"bytes {start}-{start + len(part) - 1}/{len(DATA)}"
+            self._begin(206, Content_Length=len(part), Content_Range=place)
+            self.wfile.write(part)
+        else:
+            self._send(DATA, most=PART)
+
+    def _longer(self) -> None:
+        """More comes, the second time, than was said to be there."""
+        if self.headers["Range"]:
+            self._begin(206, Content_Length=len(DATA), Content_Range=f"bytes {PART}-{len(DATA) - 1}/{len(DATA)}")
+            self.wfile.write(DATA)
         else:
             self._send(DATA, most=PART)
 

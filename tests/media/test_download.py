@@ -49,7 +49,12 @@ def test_a_broken_connection_is_gone_on_with_where_it_broke(source: Source, tmp_
     assert found.sha256 == hashlib.sha256(DATA).hexdigest()
     assert (tmp_path / "a").read_bytes() == DATA
     assert [wanted for _, wanted in source.asked] == [None, *(f"bytes={n * PART}-" for n in (1, 2, 3))]
-    assert log == [f"The connection broke after {n * PART} bytes: going on." for n in (1, 2, 3)]
+    assert log == [f"It broke off after {n * PART} bytes: going on." for n in (1, 2, 3)]
+
+
+def test_a_rest_that_comes_in_slices_is_put_together(source: Source, tmp_path: Path) -> None:
+    assert download(source.url("in-slices"), tmp_path / "a").sha256 == hashlib.sha256(DATA).hexdigest()
+    assert (tmp_path / "a").read_bytes() == DATA
 
 
 def test_a_server_without_ranges_begins_again(source: Source, tmp_path: Path) -> None:
@@ -69,6 +74,7 @@ def test_a_file_that_changes_meanwhile_is_the_new_one_and_no_mixture(source: Sou
     [
         ("another-part", ("fetch_failed", True)),
         ("dead", ("fetch_failed", True)),
+        ("longer", ("fetch_failed", True)),
         ("busy", ("fetch_failed", True)),
         ("missing", ("fetch_failed", False)),
         ("packed", ("fetch_failed", False)),
