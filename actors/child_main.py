@@ -27,7 +27,7 @@ from msgspec.structs import replace
 
 from callsheet.actors.child_wire import Done, Raised, Ready, Request, Setup, receive
 from callsheet.actors.pipelines import PipelineError, Pipelines, load_pipelines
-from callsheet.actors.stage_context import ChildContext, Voice
+from callsheet.actors.stage_context import ChildContext, Speaker, Voice
 from callsheet.config.process import die_with_parent
 from callsheet.media.providers.base import configure as configure_providers
 from callsheet.pipelines.declare import Pipeline, StageError, StageOutput
@@ -128,7 +128,7 @@ def _limit(kind: int, limit: int) -> None:
     resource.setrlimit(kind, (limit, limit))
 
 
-def run(request: Request, pipelines: Pipelines, voice: Voice) -> Done | Raised:
+def run(request: Request, pipelines: Pipelines, voice: Speaker) -> Done | Raised:
     """Run one stage, in its own folder, and say how it ended."""
     os.chdir(request.folder)
     tempfile.tempdir = request.folder  # what a library leaves behind goes with the folder

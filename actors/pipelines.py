@@ -1,13 +1,15 @@
-"""The pipelines on offer, by name, as the settings list them."""
+"""The pipelines on offer, by name: those that the settings list, and those that installed packages bring."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
+from importlib.metadata import entry_points
 from operator import attrgetter
 
 from callsheet.pipelines.declare import Pipeline
 
+GROUP = "callsheet.pipelines"  # of the entry points of a package that offers some
 Pipelines = Mapping[str, Pipeline]
 
 
@@ -16,14 +18,20 @@ class PipelineError(ValueError):
 
 
 def load_pipelines(references: Iterable[str]) -> dict[str, Pipeline]:
-    """The pipelines behind `package.module:attribute`, by their own names, in the order given. Raises PipelineError."""
+    """The pipelines behind `package.module:attribute`, by their own names, in the order given, and then those that
+    installed packages offer. Raises PipelineError."""
     found: dict[str, Pipeline] = {}
-    for reference in references:
+    for reference in (*references, *installed()):
         pipeline = _load(reference)
         if pipeline.name in found:
             raise PipelineError(f"{reference}: there is a pipeline {pipeline.name!r} already")
         found[pipeline.name] = pipeline
     return found
+
+
+def installed() -> list[str]:
+    """The pipelines that installed packages offer, by their entry points, in the order of their names."""
+    return [entry.value for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)]
 
 
 def _load(reference: str) -> Pipeline:

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -72,10 +72,23 @@ class Voice:
             self.control.sendall(frame(progress))
 
 
+class Speaker(Protocol):
+    """Whoever a stage speaks through."""
+
+    def progress(self, progress: Advanced) -> None:
+        """Tell how far the stage is; only the latest counts."""
+
+    def say(self, line: str) -> None:
+        """Tell a line of the log."""
+
+    def send(self, message: Showed) -> None:
+        """Tell a piece of the result."""
+
+
 class ChildContext:
     """The StageContext of one request."""
 
-    def __init__(self, request: Request, params: Any, voice: Voice) -> None:
+    def __init__(self, request: Request, params: Any, voice: Speaker) -> None:
         self._request = request
         self._voice = voice
         self._over = False

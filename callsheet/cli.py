@@ -79,6 +79,26 @@ def worker(
     run_worker(settings, queues=queues)
 
 
+@app.command()
+def check(
+    pipeline: Annotated[str, typer.Argument(help="A file that declares a pipeline; FILE:NAME if it declares several.")],
+    input: Annotated[Path | None, typer.Option(help="Run it on this file.", exists=True, dir_okay=False)] = None,  # noqa: A002
+    params: Annotated[str, typer.Option(help="Its params, as a JSON object.")] = "{}",
+    output: Annotated[Path | None, typer.Option(help="Folder for what it makes.", file_okay=False)] = None,
+) -> None:
+    """Look at a pipeline of your own and, with --input, run it right here, without any service."""
+    settings = _settings("check", eyes=True)
+    from callsheet.actors.pipelines import PipelineError
+    from callsheet.check import check as look_at
+
+    try:
+        well = look_at(pipeline, settings, input, params, output)
+    except (PipelineError, ValueError) as error:
+        typer.echo(f"callsheet: {error}", err=True)
+        raise typer.Exit(2) from None
+    raise typer.Exit(0 if well else 1)
+
+
 app.add_typer(keys, name="keys")
 app.add_typer(tenants, name="tenants")
 app.add_typer(webhooks, name="webhooks")

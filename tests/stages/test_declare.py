@@ -1,0 +1,79 @@
+"""Stages and pipelines are declared by calls or by decorators, in settings or by installed packages."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import msgspec
+import pytest
+
+import callsheet
+from callsheet import Pipeline, StageContext, StageOutput, pipeline, stage
+from callsheet.actors import pipelines as offered
+from callsheet.actors.pipelines import PipelineError, load_pipelines
+from callsheet.jobs.graph import GraphError, StageSpec
+
+
+class Params(msgspec.Struct, frozen=True):
+    """Two params."""
+
+    first: int = 1
+    second: int = 2
+
+
+def plain(_: StageContext) -> StageOutput:
+    return StageOutput()
+
+
+@stage
+def bare(_: StageContext) -> StageOutput:
+    return StageOutput()
+
+
+@stage(needs=(bare,), each=bare, queue="io", may_fail=True, version="3", uses=("first",))
+def decorated(_: StageContext) -> StageOutput:
+    return StageOutput()
+
+
+example = pipeline("example", bare, decorated, params=Params)
+
+
+def test_a_decorator_declares_what_a_call_declares() -> None:
+    assert bare.spec == stage(plain, name="bare").spec == StageSpec("bare")
+    reuse = f"{__name__}.decorated@3"
+    assert decorated.spec == StageSpec(
+        "decorated", ("bare",), queue="io", each="bare", may_fail=True, reuse=reuse, uses=("first",)
+    )
+    assert example == Pipeline("example", Params, (bare, decorated))
+    assert callsheet.pipeline("nothing", bare).params is not Params
+
+
+def test_a_stage_that_uses_what_is_no_param_is_refused() -> None:
+    with pytest.raises(GraphError, match="uses 'third'"):
+        pipeline("wrong", stage(plain, uses=("third",)), params=Params)
+
+
+def test_a_stage_sees_the_params_that_it_uses_and_no_other() -> None:
+    seen = example.params_of("decorated:1", Params(5, 6))
+    assert vars(seen) == {"first": 5}
+    with pytest.raises(AttributeError):
+        _ = seen.second
+    assert example.params_of("bare", Params(5, 6)) == Params(5, 6)
+
+
+def _installed(monkeypatch: pytest.MonkeyPatch, *values: str) -> None:
+    entries = [EntryPoint(f"e{n}", value, offered.GROUP) for n, value in enumerate(values)]
+    monkeypatch.setattr(offered, "entry_points", lambda group: entries if group == offered.GROUP else [])
+
+
+def test_what_an_installed_package_offers_comes_after_what_the_settings_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    _installed(monkeypatch, f"{__name__}:example")
+    found: dict[str, Any] = load_pipelines(["callsheet.pipelines.transcribe:pipeline"])
+    assert list(found) == ["transcribe", "example"]
+
+
+def test_an_installed_pipeline_of_a_taken_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    _installed(monkeypatch, f"{__name__}:example")
+    with pytest.raises(PipelineError, match="already"):
+        load_pipelines([f"{__name__}:example"])
