@@ -22,10 +22,8 @@ from callsheet.actors.wire import EventEntry
 from callsheet.jobs.events import TERMINAL_EVENTS
 from callsheet.jobs.job import ACTIVE
 
-RING, RING_BYTES = (
-    512,
-    4 * 1024 * 1024,
-)  # of a job's events kept for its watchers; who is further behind reads the journal
+# Of a job's events, kept for its watchers; who is further behind reads the journal.
+RING, RING_BYTES = 512, 4 * 1024 * 1024
 PAGE, PAGE_BYTES = 64, 256 * 1024  # of what is handed to a watcher at once
 READ = 128  # events read from the journal at once
 

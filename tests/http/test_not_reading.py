@@ -15,7 +15,7 @@ from tests.http.service import Api, Stages
 
 NOT_READING, READING, EVENTS = 20, 20, 200
 PIECE = "x" * 40_000
-MAY_GROW = 64 * 1024 * 1024  # bytes; if what is not read was kept, it would be a hundred and sixty million
+MAY_GROW = 32 * 1024 * 1024  # bytes; without bounds on the ring and the page it was 48 million
 
 
 def memory(api: Api) -> int:
