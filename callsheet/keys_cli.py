@@ -75,12 +75,13 @@ def set_limits(
     max_open: Annotated[int | None, typer.Option(min=0, help="Jobs that have not ended; 0: any number.")] = None,
     max_stored: Annotated[int | None, typer.Option(min=0, help="Jobs that are kept; 0: any number.")] = None,
     quota: Annotated[str | None, typer.Option(help="Bytes that are kept, such as 20GiB.")] = None,
+    reuse: Annotated[bool | None, typer.Option(help="Use again what its stages gave for the same content.")] = None,
 ) -> None:
     """Give a tenant limits of its own, in place of those it had. What is not named is as the settings say."""
     from callsheet.actors.tenants import OwnLimits, Tenants, limits_of
 
     with _redis() as client, _one_line():
-        own = OwnLimits(rate, burst, max_active, max_open, max_stored, _bytes(quota))
+        own = OwnLimits(rate, burst, max_active, max_open, max_stored, _bytes(quota), reuse)
         Tenants(client, limits_of(_settings())).set(tenant, own)
 
 
