@@ -19,7 +19,7 @@ from callsheet.media.cut import Cut, Piece
 from callsheet.media.pictures import Picture
 from callsheet.media.reframe import Framing, positions
 
-FONTS = Path(__file__).parent / "fonts"
+FONT = Path(__file__).parent / "fonts" / "OpenSans-ExtraBold.ttf"
 MARGIN = 0.5  # seconds read beyond the end of a piece: what is too much is trimmed exactly
 FADE = 0.008  # seconds of sound at each seam, against clicks
 BLUR_SHARE = 8  # the blurred background is made at an eighth of the size
@@ -68,9 +68,12 @@ def render(plan: Plan, folder: Path, name: str, progress: ffmpeg.Progress = lamb
         inputs = [*_inputs(plan), ffmpeg.Input(commands, name=commands.name, is_input=False)]
         options = ["-filter_complex", f"{sound};[sound]{gain}[level];{picture_graph(plan)}", "-map", "[clean]"]
         if plan.overlay is not None:
+            fonts = Path(temporary) / "fonts"  # libass would take every file beside the font for one
+            fonts.mkdir()
+            (fonts / FONT.name).symlink_to(FONT)
             inputs += [
                 ffmpeg.Input(plan.overlay, name="overlay.ass", is_input=False),
-                ffmpeg.Input(FONTS, name="fonts", is_input=False),
+                ffmpeg.Input(fonts, name=fonts.name, is_input=False),
             ]
             options += ["-map", "[shown]"]
         options += ["-map", "[level]", *ENCODING, "-g", str(round(2 * plan.cut.fps))]

@@ -146,3 +146,10 @@ def test_an_overlay_that_cannot_be_read_fails_and_leaves_nothing(film: Path, tmp
 def test_a_thumbnail_is_a_picture_of_the_clip(film: Path, tmp_path: Path) -> None:
     render.thumbnail(film, 4.0, tmp_path / "t.jpg")
     assert (tmp_path / "t.jpg").read_bytes()[:3] == b"\xff\xd8\xff"
+
+
+def test_a_letter_that_no_font_has_is_told(film: Path, tmp_path: Path) -> None:
+    ass = tmp_path / "o.ass"
+    ass.write_text(overlay(talk("odd \U0010fff0 letter", 0.0, 0.3), "classic", "", (320, 180), 1.0))
+    made = render.render(plan(film, Cut((Piece(0.0, 25),), 25.0), whole(), ass), tmp_path, "clip")
+    assert "fontselect: failed" in made.said
