@@ -176,7 +176,7 @@ def _failed(why: str, *, retryable: bool = False) -> MediaError:
 def _refused(status: int) -> MediaError:
     if 300 <= status < 400:
         return _failed(f"its address answers with a redirect ({status}), and none is followed: give the final address")
-    return _failed(f"its server answers {status}", retryable=status >= 500 or status in {408, 425, 429})
+    return _failed(f"its server answers {status}", retryable=status >= 500 or status in {408, 416, 425, 429})
 
 
 def _length(answer: httpx.Response) -> int | None:
