@@ -27,7 +27,7 @@ from callsheet.http.events import PING, EventStream
 from callsheet.http.fields import Fields
 from callsheet.http.openai_errors import error_members, failure
 from callsheet.http.openai_form import AudioIntake
-from callsheet.http.openai_formats import formatted, read_transcript
+from callsheet.http.openai_formats import begins_apart, formatted, read_transcript
 from callsheet.http.problems import ClientGoneError, Problem, problem_of
 from callsheet.http.reach import find, send
 from callsheet.http.submit import Submitting
@@ -187,14 +187,17 @@ async def _frames(visit: _Visit, store: ArtifactStore, ping_seconds: float) -> A
             async for batch in batches:
                 fresh = [u for u in _utterances(batch) if u.id >= said]
                 for utterance in fresh:
-                    text = f" {utterance.text}" if said else utterance.text
+                    yield _delta(utterance.text, apart=said > 0)
                     said = utterance.id + 1
-                    yield _data({"type": "transcript.text.delta", "delta": text})
                 if not fresh:
                     yield PING
         job = await visit.now()
         over = True
-        yield await _last_frame(store, job)
+        heard = await read_transcript(store, _completed(job))
+        for left in heard.utterances:  # all of them, where what an earlier job had heard was used again
+            if left.id >= said:
+                yield _delta(left.text, apart=begins_apart(left) and left is not heard.utterances[0])
+        yield _data({"type": "transcript.text.done", "text": heard.text, "usage": heard.usage})
     except (Problem, CallsheetError) as error:
         over = True
         yield _data({"error": error_members(problem_of(error))})
@@ -203,9 +206,8 @@ async def _frames(visit: _Visit, store: ArtifactStore, ping_seconds: float) -> A
             await visit.leave()
 
 
-async def _last_frame(store: ArtifactStore, job: Job) -> bytes:
-    heard = await read_transcript(store, _completed(job))
-    return _data({"type": "transcript.text.done", "text": heard.text, "usage": heard.usage})
+def _delta(text: str, *, apart: bool) -> bytes:
+    return _data({"type": "transcript.text.delta", "delta": f" {text}" if apart else text})
 
 
 def _utterances(batch: list[FeedEntry]) -> list[Utterance]:

@@ -163,6 +163,16 @@ def test_streaming_gives_what_is_heard_as_it_is_heard_also_over_a_second_try(
     assert deltas == ["Guten Tag.", " Und Schluss."]
 
 
+def test_what_was_not_told_while_it_was_heard_is_told_at_the_end(
+    ai: openai.OpenAI, asked: Callable[..., Any], stages: Stages
+) -> None:
+    """As when the output of an earlier job is used again."""
+    job, answer = asked(lambda: list(ai.audio.transcriptions.create(model="whisper-1", file=SOUND, stream=True)))
+    finish(stages, job)
+    *deltas, done = answer.result(20)
+    assert ([event.delta for event in deltas], done.text) == (["Guten Tag.", " Und Schluss."], TEXT)
+
+
 def test_a_client_that_leaves_leaves_no_work_behind(spoken: Api, stages: Stages) -> None:
     for stream in ("false", "true"):
         before = newest(spoken)
