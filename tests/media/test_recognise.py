@@ -51,6 +51,20 @@ def test_what_is_split_at_a_hyphen_is_one_word() -> None:
     assert list(recognise.whole_words(parts)) == [Heard(" ill-disposed", 0, 2, 0.5), Heard(" man", 2, 3, 0.8)]
 
 
+@pytest.mark.parametrize(
+    ("options", "task", "temperatures"),
+    [
+        (Options(), "transcribe", [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (Options(translate=True, temperature=0.5), "translate", [0.5, 0.7, 0.9]),
+    ],
+)
+def test_the_recogniser_is_asked_for_the_task_and_the_temperatures_that_are_wanted(
+    minute: Path, listener: list[dict[str, Any]], tmp_path: Path, options: Options, task: str, temperatures: list[float]
+) -> None:
+    recognise.recognise(minute, [Region(0, 5)], tmp_path, options)
+    assert [(call["task"], call["temperature"]) for call in listener] == [(task, temperatures)]
+
+
 def test_words_of_all_windows_come_in_order_at_their_times(
     minute: Path, listener: list[dict[str, Any]], tmp_path: Path
 ) -> None:
