@@ -59,7 +59,13 @@ def test_what_is_split_at_a_hyphen_is_one_word() -> None:
     ],
 )
 def test_the_recogniser_is_asked_for_the_task_and_the_temperatures_that_are_wanted(
-    minute: Path, listener: list[dict[str, Any]], tmp_path: Path, options: Options, task: str, temperatures: list[float]
+    minute: Path,
+    listener: list[dict[str, Any]],
+    tmp_path: Path,
+    *,
+    options: Options,
+    task: str,
+    temperatures: list[float],
 ) -> None:
     recognise.recognise(minute, [Region(0, 5)], tmp_path, options)
     assert [(call["task"], call["temperature"]) for call in listener] == [(task, temperatures)]
