@@ -31,8 +31,12 @@ OPERATIONS: Table = {
         id="listArtifacts",
         tag=_TAG,
         summary="List a job's artifacts",
-        answers={200: Answer("What it has published so far.", {JSON: schemas.ArtifactPage})},
-        problems=JOB,
+        takes=(IF_NONE_MATCH,),
+        answers={
+            200: Answer("What it has published so far.", {JSON: schemas.ArtifactPage}, ("ETag",)),
+            304: Answer("You have it.", headers=("ETag",)),
+        },
+        problems=(*JOB, "invalid_parameter"),
         example="{url}/v1/jobs/$JOB/artifacts",
     ),
     ("GET", "/v1/jobs/{job_id}/artifacts/{name}"): Operation(
