@@ -63,10 +63,11 @@ class Poster:
         """Make one try. Never raises but when cancelled."""
         if not request.secrets:
             return Result("no_secret")
+        tls = self._tls  # before the time runs: to make it takes a while
         result, begun = Result(), time.monotonic()
         try:
             async with asyncio.timeout(self._seconds):
-                await self._post(request, result)
+                await self._post(request, tls, result)
         except Exception as error:  # whatever it is, it must become an outcome: the job waits for it
             result.code = _code(error)
             if result.code == "internal":
@@ -74,14 +75,14 @@ class Poster:
         result.duration = round(time.monotonic() - begun, 3)
         return result
 
-    async def _post(self, request: WebhookRequest, result: Result) -> None:
+    async def _post(self, request: WebhookRequest, tls: ssl.SSLContext, result: Result) -> None:
         checked = check_url(request.url, self._allowed)
         addresses = await async_resolve(checked, RESOLVE_SECONDS)
         timeout = httpx.Timeout(self._seconds, connect=CONNECT_SECONDS)
         headers = request.headers(int(time.time()))
         failpoint("webhook.sending")
         async with (
-            async_client(checked, addresses, verify=self._tls, timeout=timeout) as http,
+            async_client(checked, addresses, verify=tls, timeout=timeout) as http,
             http.stream("POST", checked.url, content=request.body, headers=headers) as answer,
         ):
             result.status_code = answer.status_code
@@ -95,7 +96,7 @@ class Poster:
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        """Made once: to read the authorities takes longer than a delivery."""
+        """Made once: to read the authorities takes longer than many a delivery."""
         return httpx.create_ssl_context()
 
 

@@ -44,7 +44,7 @@ class Studio:
 
     def __init__(self, settings: Settings, client: Any) -> None:
         self.settings = settings.model_copy(
-            update={"partitions": 1, "host_pool_threads": 8, "webhook_timeout_seconds": 0.6}
+            update={"partitions": 1, "host_pool_threads": 8, "webhook_timeout_seconds": 20.0}
         )
         self.client = client
         self.jobs = BlockingJobs(settings.journal, partitions=1, reply_timeout=10.0)
@@ -204,7 +204,7 @@ BAD: dict[str, tuple[Behaviour, str, int | None]] = {
 
 def test_a_receiver_that_misbehaves_has_not_got_it(studio: Studio, receive: Receive) -> None:
     receivers = {name: receive(behave) for name, (behave, _, _) in BAD.items()}
-    studio.host(*receivers.values())
+    studio.host(*receivers.values(), webhook_timeout_seconds=3.0)
     jobs = {name: studio.ended(receiver.url) for name, receiver in receivers.items()}
     found = {name: studio.failed(job) for name, job in jobs.items()}
     assert {name: [w.code, w.status_code] for name, w in found.items()} == {n: facts for n, (_, *facts) in BAD.items()}
