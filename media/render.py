@@ -24,6 +24,7 @@ MARGIN = 0.5  # seconds read beyond the end of a piece: what is too much is trim
 FADE = 0.008  # seconds of sound at each seam, against clicks
 BLUR_SHARE = 8  # the blurred background is made at an eighth of the size
 THREADS = 4  # of an encoder: what x264 makes depends on their number, and clips must not depend on the machine
+DECODERS = 2  # threads of each piece's decoder: twelve with one a core would hold too many pictures
 ENCODING = (
     *("-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-profile:v", "high", "-pix_fmt", "yuv420p"),
     *("-threads:v", str(THREADS), "-c:a", "aac", "-b:a", "160k", "-ac", "2"),
@@ -180,11 +181,11 @@ def window_commands(plan: Plan) -> str:
 
 
 def _inputs(plan: Plan, *, picture: bool = True) -> list[ffmpeg.Input]:
-    skipped = () if picture else ("-vn",)
+    threads = ("-threads", str(DECODERS)) if picture else ("-vn",)
     return [
         ffmpeg.Input(
             plan.source,
-            (*skipped, "-ss", f"{piece.start:.3f}", "-t", f"{piece.frames / plan.cut.fps + MARGIN:.3f}"),
+            (*threads, "-ss", f"{piece.start:.3f}", "-t", f"{piece.frames / plan.cut.fps + MARGIN:.3f}"),
         )
         for piece in plan.cut.pieces
     ]
