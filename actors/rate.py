@@ -19,8 +19,8 @@ from redis.exceptions import RedisError
 from callsheet.actors.tenant_keys import bucket
 
 log = structlog.get_logger("api")
-PATIENCE_SECONDS = 0.5
-PAUSE_SECONDS = 2.0  # after a failure nobody waits for the next one
+PATIENCE_SECONDS = 2.0
+PAUSE_SECONDS = 5.0  # after a failure nobody waits for the next one
 MICROS = 1_000_000
 _SCRIPT = files("callsheet.actors").joinpath("lua/rate.lua").read_text()
 

@@ -17,6 +17,12 @@ T = TypeVar("T")
 SLOW = 0.001  # a second: within a test nothing is ever paid off
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine is no server that is away."""
+    monkeypatch.setattr(rate_module, "PATIENCE_SECONDS", 60.0)
+
+
 def with_rates(url: str, what: Callable[[Rates, Rates], Awaitable[T]]) -> T:
     """Two clients, as two processes would have them."""
 
