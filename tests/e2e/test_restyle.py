@@ -33,7 +33,10 @@ class Studio(Service):
     """A service that restyles, and its providers."""
 
     def __init__(self, folder: Path, journal: RedisServer, broker: RedisServer) -> None:
-        super().__init__(quick_settings(folder, journal.url, broker.url), folder / "marks")
+        quick = quick_settings(folder, journal.url, broker.url)
+        # A child that starts while the machine is busy says nothing for longer than the two seconds of other tests.
+        patient = quick.model_copy(update={"worker_lost_after_seconds": 8.0})
+        super().__init__(patient, folder / "marks")
         self.fal, self.gemini = FakeFal(), FakeGemini()
         self.folder = folder
 
