@@ -20,16 +20,31 @@ _REF = "#/components/schemas/{name}"
 class CancelFrame(NoFields, tag_field="type", tag="cancel", forbid_unknown_fields=True):
     """Stop the job."""
 
+    id: schemas.CommandId = msgspec.UNSET
+
 
 class RetryFrame(RetryBody, tag_field="type", tag="retry", forbid_unknown_fields=True):
     """Open the job's next attempt."""
+
+    id: schemas.CommandId = msgspec.UNSET
 
 
 COMMANDS = (CancelFrame, RetryFrame)
 MESSAGES: dict[str, type[msgspec.Struct]] = {
     **schemas.EVENTS,
     **{kind.__name__: kind for kind in (schemas.Reset, schemas.Ping, schemas.OutcomeFrame, *COMMANDS)},
+    **{kind.__name__: kind for kind in (schemas.TenantReset, schemas.EventForgotten)},
 }
+# An event in the feed of all jobs: any of them, with the job it is of.
+_TENANT_EVENT = {
+    "title": "TenantEvent",
+    "description": "An event as in the feed of its job, and which job that is.",
+    "type": "object",
+    "properties": {"job": {"type": "string", "pattern": "^[0-9a-f]{32}$"}},
+    "required": ["job"],
+    "anyOf": [{"$ref": _REF.format(name=kind.__name__)} for kind in schemas.EVENTS.values()],
+}
+_ANSWERED = {schemas.OutcomeFrame.__name__, *(kind.__name__ for kind in COMMANDS)}
 _EVENTS = list(schemas.EVENTS)
 _CHANNELS: dict[str, dict[str, Any]] = {
     "jobEvents": {
@@ -52,6 +67,14 @@ _CHANNELS: dict[str, dict[str, Any]] = {
         "parameters": {"job_id": {"description": "Which job."}},
         "bindings": {"ws": {"method": "GET", "bindingVersion": "0.1.0"}},
     },
+    "tenantEvents": {
+        "address": "/v1/events",
+        "title": "All events of all jobs as Server-Sent Events",
+        "description": "Each job's events in their order; between jobs there is none. It begins with a `reset` that "
+        "shows the newest jobs, and so does what cannot go on from its cursor. It ends only when you leave.",
+        "messages": ["TenantEvent", "EventForgotten", "TenantReset"],
+        "bindings": {"http": {"bindingVersion": "0.3.0"}},
+    },
 }
 
 
@@ -69,8 +92,11 @@ def asyncapi() -> dict[str, Any]:
         "channels": {name: _channel(channel) for name, channel in _CHANNELS.items()},
         "operations": _operations(),
         "components": {
-            "messages": {name: _message(kind) for name, kind in MESSAGES.items()},
-            "schemas": components,
+            "messages": {
+                **{name: _message(kind.__struct_config__.tag, kind) for name, kind in MESSAGES.items()},
+                "TenantEvent": _message("any event", _TENANT_EVENT),
+            },
+            "schemas": {**components, "TenantEvent": _TENANT_EVENT},
         },
     }
 
@@ -80,12 +106,16 @@ def _channel(channel: dict[str, Any]) -> dict[str, Any]:
     return {**channel, "messages": messages, "description": f"{channel['description']} {_RESUMING}"}
 
 
-_RESUMING = f"Resume with `?{AFTER.name}=N` (on SSE also `{LAST_EVENT_ID.name}`), N being the last `seq` that you have."
+_RESUMING = (
+    f"Resume with `?{AFTER.name}=` (on SSE also `{LAST_EVENT_ID.name}`) and the last `seq`, or `id`, that you have."
+)
 
 
-def _message(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    name = kind.__struct_config__.tag  # what `type` says
-    return {"name": name, "title": name, "summary": kind.__doc__, "payload": {"$ref": _REF.format(name=kind.__name__)}}
+def _message(name: Any, kind: Any) -> dict[str, Any]:
+    """A message, by what its `type` says; `kind` is the type of its payload, or the schema."""
+    told = kind if isinstance(kind, dict) else {"title": kind.__name__, "description": kind.__doc__}
+    payload = {"$ref": _REF.format(name=told["title"])}
+    return {"name": name, "title": name, "summary": told["description"], "payload": payload}
 
 
 def _operations() -> dict[str, Any]:
@@ -94,9 +124,7 @@ def _operations() -> dict[str, Any]:
         f"send{name[0].upper()}{name[1:]}": {
             "action": "send",
             "channel": {"$ref": f"#/channels/{name}"},
-            "messages": [
-                _on(name, message) for message in channel["messages"] if message in schemas.EVENTS or message == "Reset"
-            ],
+            "messages": [_on(name, message) for message in channel["messages"] if message not in _ANSWERED],
         }
         for name, channel in _CHANNELS.items()
     }

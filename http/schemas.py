@@ -110,12 +110,25 @@ class Ping(msgspec.Struct, frozen=True, tag_field="type", tag="ping"):
     """Nothing has happened for a while, and the connection lives."""
 
 
+CommandId = Annotated[
+    str | int | msgspec.UnsetType, Meta(description="What you call it, if you do: its outcome is called so, too.")
+]
+
+
+class EventForgotten(msgspec.Struct, frozen=True, tag_field="type"):
+    """In the feed of all jobs: an event that is gone with its job."""
+
+    job: JobId
+    seq: int
+
+
 class OutcomeFrame(msgspec.Struct, frozen=True, tag_field="type", tag="outcome"):
     """What came of a command. `ok` is null when nobody knows yet: it may still be applied, and the feed will tell."""
 
     command: Annotated[Any, Meta(description="The `type` that was sent.")]
     ok: bool | None
     code: str
+    id: CommandId = msgspec.UNSET
     state: Annotated[str, Meta(description="The job's status after it.")] | msgspec.UnsetType = msgspec.UNSET
     detail: str | msgspec.UnsetType = msgspec.UNSET
     allowed_actions: list[Action] | msgspec.UnsetType = msgspec.UNSET
