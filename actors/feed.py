@@ -26,6 +26,7 @@ from callsheet.jobs.job import ACTIVE
 RING, RING_BYTES = 512, 4 * 1024 * 1024
 PAGE, PAGE_BYTES = 64, 256 * 1024  # of what is handed to a watcher at once
 READ = 128  # events read from the journal at once
+CATCHING_UP = 4  # watchers that read a page of the journal at the same time: it may be megabytes, of which few are kept
 
 
 class Sized(Protocol):
@@ -157,6 +158,7 @@ class Feed:
         self._jobs = jobs
         self._tails: dict[str, _Tail] = {}
         self._pokes = Pokes(jobs.redis)
+        self._catching_up = asyncio.Semaphore(CATCHING_UP)
 
     async def follow(self, job: str, after: int, idle: float) -> AsyncGenerator[list[FeedEntry], None]:
         """The events after `after`, in order, without gap or repeat, for as long as the caller likes; an empty list
@@ -232,13 +234,14 @@ class Feed:
         """A page of the journal itself, for a watcher that is far behind."""
         while not self.stopping:
             try:
-                entries = await self._jobs.events(job, after, PAGE)
+                async with self._catching_up:
+                    entries = one_batch(await self._jobs.events(job, after, PAGE))
             except CallsheetError:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             if not entries or entries[0].seq != after + 1:
                 raise CursorLostError
-            return [FeedEntry(entry) for entry in one_batch(entries)]
+            return [FeedEntry(entry) for entry in entries]
         return []
 
     async def _read(self, tail: _Tail) -> None:

@@ -11,7 +11,7 @@ from itertools import islice
 
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import CallsheetError
-from callsheet.actors.feed import RING, RING_BYTES, CursorLostError, one_batch
+from callsheet.actors.feed import CATCHING_UP, RING, RING_BYTES, CursorLostError, one_batch
 from callsheet.actors.pokes import Pokes
 from callsheet.actors.tasks import RETRY_SECONDS, end_tasks, rings
 from callsheet.actors.tenant_log import Cursor, TenantEvent, TenantLog, cursor_text
@@ -40,6 +40,10 @@ def entries_after(cursor: Cursor, events: Sequence[TenantEvent]) -> list[TenantE
         numbers[event.partition] = event.number
         entries.append(TenantEntry(event, tuple(numbers)))
     return entries
+
+
+def _until(target: Cursor, events: Sequence[TenantEvent]) -> list[TenantEvent]:
+    return [event for event in events if event.number <= target[event.partition]]
 
 
 class _Tail:
@@ -110,6 +114,7 @@ class TenantFeed:
         self._jobs = jobs
         self._tails: dict[str, _Tail] = {}
         self._pokes = Pokes(jobs.redis)
+        self._catching_up = asyncio.Semaphore(CATCHING_UP)
 
     async def start(self, tenant: str) -> Cursor:
         """A cursor that everything follows which is committed from now on. Raises Unavailable."""
@@ -185,14 +190,14 @@ class TenantFeed:
         """A page of what lies between a watcher and the end of the ring, and not beyond."""
         while not self.stopping and after != target:
             try:
-                events = await tail.log.read(after)
+                async with self._catching_up:
+                    events = one_batch(_until(target, await tail.log.read(after)))
             except CallsheetError:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            wanted = [event for event in events if event.number <= target[event.partition]]
-            if not wanted:
+            if not events:
                 raise CursorLostError
-            return entries_after(after, one_batch(wanted))
+            return entries_after(after, events)
         return []
 
     async def _read(self, tenant: str, tail: _Tail) -> None:

@@ -12,6 +12,12 @@ AT = re.compile(rb'"at":"([^"]+)"')
 SENT = re.compile(rb'"message":"([0-9.]+)"')
 
 
+def request(job: str, after: int) -> bytes:
+    """What asks for the feed of a job."""
+    path = f"/v1/jobs/{job}/events?after={after}"
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n".encode()
+
+
 class Watcher(asyncio.Protocol):
     """Notes how old each StageProgressed is when its bytes arrive: since its `at`, and since its report was sent."""
 
@@ -24,13 +30,12 @@ class Watcher(asyncio.Protocol):
         self._more = asyncio.Event()
 
     @classmethod
-    async def open(cls, port: int, job: str) -> Self:
-        """Watch a job."""
+    async def open(cls, port: int, job: str, after: int = 0) -> Self:
+        """Watch a job from its event `after` on."""
         loop = asyncio.get_running_loop()
         transport, watcher = await loop.create_connection(cls, "127.0.0.1", port)
-        request = f"GET /v1/jobs/{job}/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
         watcher._transport = transport  # noqa: SLF001  (our own)
-        transport.write(request.encode())
+        transport.write(request(job, after))
         return watcher
 
     def data_received(self, data: bytes) -> None:
@@ -43,7 +48,7 @@ class Watcher(asyncio.Protocol):
             self._heard(frame, now)
 
     def _heard(self, frame: bytes, now: float) -> None:
-        if b"event: StageStarted" in frame:
+        if b"event: StageStarted" in frame or b"event: PartialResult" in frame:
             self.opened.set()
         sent, at = SENT.search(frame), AT.search(frame)
         if b"event: StageProgressed" in frame and sent and at:
