@@ -186,12 +186,16 @@ class Children:
         self._lock = threading.Lock()
         self._closed = False
 
-    def take(self, wake: int) -> Child | Raised:
-        """A child that is ready, or why none can work. Raises ChildDiedError, TimeoutError; `wake` ends the wait."""
+    def take(self, wake: int, waits: Callable[[], None] = lambda: None) -> Child | Raised:
+        """A child that is ready, or why none can work; `waits` is called if one must be started, `wake` ends the wait.
+
+        Raises ChildDiedError, TimeoutError.
+        """
         while (child := self._pop()) is not None:
             if child.alive:
                 return child
             child.kill()  # the kernel was short of memory, or somebody meddled: no stage's fault
+        waits()
         child = Child(self._spec)
         try:
             refusal = child.wait_until_ready(wake)

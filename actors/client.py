@@ -79,10 +79,11 @@ class Jobs:
             raise MailboxFull("too many requests wait for an answer")
         await self._listen()
         mid = mid or secrets.token_hex(12)
-        future = self._pending[mid.encode()] = asyncio.get_running_loop().create_future()
+        # Two may ask under one name at once: each gets the answer to either.
+        future = self._pending.setdefault(mid.encode(), asyncio.get_running_loop().create_future())
         try:
             await self._post(job, message, mid, self._reply_channel)
-            return await asyncio.wait_for(future, timeout or self.reply_timeout)
+            return await asyncio.wait_for(asyncio.shield(future), timeout or self.reply_timeout)
         except TimeoutError:
             raise NoAnswer from None
         finally:

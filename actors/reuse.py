@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -63,13 +63,15 @@ class Reuse:
         self._tenants = Tenants(self._redis, limits_of(settings))
         self._off = frozenset(settings.no_reuse)
 
-    def find(self, job: Job, stage: str, folder: Path) -> Shelved | None:
-        """What this stage would make, with its files brought into the folder; None when it must be made."""
+    def find(self, job: Job, stage: str, folder: Path, waits: Callable[[], None]) -> Shelved | None:
+        """What this stage would make, with its files brought into the folder; None when it must be made. `waits` is
+        called when that may take a while."""
         if (key := self._key(job, stage)) is None:
             return None
         try:
             found = self._look_up(job.tenant, key)
             if found is not None:
+                waits()
                 self._bring(found, folder)
         except (CallsheetError, StageError, RedisError, OSError) as error:
             log.warning("nothing is reused", job=job.id, stage=stage, why=str(error))

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from callsheet.actors.blocking import BlockingJobs
 from callsheet.actors.child import Child, ChildDiedError, Children
 from callsheet.actors.child_wire import Advanced, Done, Raised, Ready, Request, Said, Showed
-from callsheet.actors.errors import CallsheetError, CorruptRecord, StorageFull, StoreAway
+from callsheet.actors.errors import CallsheetError, CorruptRecord, StorageFull, StoreAway, Unavailable
 from callsheet.actors.failpoints import failpoint
 from callsheet.actors.paid import PaidSteps
 from callsheet.actors.reuse import Reuse
@@ -152,14 +152,14 @@ class StageRun:
                 return self._stopped()
             self._job = job
             with self._tools.folders.folder(f"{self.job}-{self._folder}") as folder:
-                return self._found(folder, job) or self._run_in(folder, job)
+                return self._run_in(folder, job)
         except BadFileError as error:
             return self._failed("bad_stage_output", f"The stage is wrong: {error}.")
         except StoreAway as error:
             self._log.error("the artifact store could not be used", why=str(error))
             return self._failed(error.code, str(type(error)()), retryable=True)
         except CallsheetError as error:  # StorageFull, CorruptRecord
-            return self._failed(error.code, str(error), retryable=isinstance(error, StorageFull))
+            return self._failed(error.code, str(error), retryable=isinstance(error, StorageFull | Unavailable))
         except Exception:  # noqa: BLE001  (a claimed stage is reported, whatever happens here)
             self._log.exception("the stage could not be run")
             return self._failed("worker_error", "The worker could not run the stage.", retryable=True)
@@ -174,15 +174,17 @@ class StageRun:
             on_lost=lambda: self.sign.give("interrupted"),
         )
         try:
-            ending = self._published(folder, self._run_child(self._request(folder, job), reporter, job))
+            ending = self._found(folder, job, reporter)
+            if ending is None:
+                ending = self._published(folder, self._run_child(self._request(folder, job), reporter, job))
         except BaseException:
             reporter.close(0.0)
             raise
         return replace(ending, said=reporter.close(0.0 if self.sign.reason else None))
 
-    def _found(self, folder: Path, job: Job) -> Succeeded | None:
+    def _found(self, folder: Path, job: Job, reporter: Reporter) -> Ending | None:
         """What the stage would give back, if it is there already: published for this job, it counts like any other."""
-        found = self._tools.reuse.find(job, self.stage, folder)
+        found = self._tools.reuse.find(job, self.stage, folder, reporter.start)
         if found is None:
             return None
         made = found.success
@@ -214,7 +216,7 @@ class StageRun:
         heard: Done | Raised | None = None
         child = None
         try:
-            child = self._tools.children.take(self.sign.fd)
+            child = self._tools.children.take(self.sign.fd, reporter.start)
             heard = child if isinstance(child, Raised) else self._follow(child, request, reporter, job)
         except (ChildDiedError, TimeoutError, ValueError) as error:
             if self.sign.reason is None:

@@ -10,6 +10,7 @@ import falcon.asgi
 
 from callsheet.http.problems import Problem
 
+_KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?\Z')
 _TAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*')
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z")
 
@@ -41,9 +42,12 @@ def seq_expected(req: falcon.asgi.Request, seq: int) -> int | None:
     tags = entity_tags(header)
     if tags == [(False, "*")]:
         return None
-    if (False, str(seq)) not in tags:
-        raise Problem("precondition_failed", f"the job is at seq {seq}")
-    return seq
+    if (False, str(seq)) in tags:
+        return seq
+    numbers = [int(tag) for weak, tag in tags if not weak and tag.isdecimal() and len(tag) < 16]
+    if numbers and req.get_header("Idempotency-Key") is not None:
+        return max(numbers)  # it may repeat what has moved the job since: the owner knows what came of it
+    raise Problem("precondition_failed", f"the job is at seq {seq}")
 
 
 def is_known(req: falcon.asgi.Request, tag: str, modified: datetime | None = None) -> bool:
@@ -114,3 +118,13 @@ def checked_number(name: str, text: str, low: int, high: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 18 and low <= int(text) <= high):
         raise Problem("invalid_parameter", f"{name} is a whole number from {low} to {high}")
     return int(text)
+
+
+def idempotency_key(req: falcon.asgi.Request) -> str | None:
+    """The client's name for this request. The draft quotes it, many clients do not: both are the same key."""
+    header = req.get_header("Idempotency-Key")
+    if header is None:
+        return None
+    if (key := _KEY.match(header.strip())) is None:
+        raise Problem("invalid_parameter", "Idempotency-Key takes 1 to 255 printable characters")
+    return key[1]

@@ -15,7 +15,7 @@ from callsheet.http.body import read_json
 from callsheet.http.conditions import is_known, seq_expected, whole_number
 from callsheet.http.fields import checked_params
 from callsheet.http.problems import Problem
-from callsheet.http.reach import accepted, find, send, tenant_of
+from callsheet.http.reach import command, find, tenant_of
 from callsheet.http.represent import job_json, job_path
 from callsheet.http.schemas import JobPage
 from callsheet.http.submit import Submitting
@@ -72,7 +72,7 @@ class OneJob:
         """Forget it: its files, then its record."""
         job = await find(self._jobs, job_id, tenant_of(req))
         message = Forget(if_match=seq_expected(req, job.seq))
-        if accepted(await send(self._jobs, job_id, message)):
+        if await command(req, self._jobs, job_id, message):
             resp.status = 204
         else:
             put_job(resp, job, 202)
@@ -88,7 +88,7 @@ class CancelJob:
         """Stop the job."""
         job = await find(self._jobs, job_id, tenant_of(req))
         converted(await read_json(req), NoFields)
-        accepted(await send(self._jobs, job_id, Cancel(if_match=seq_expected(req, job.seq))))
+        await command(req, self._jobs, job_id, Cancel(if_match=seq_expected(req, job.seq)))
         put_job(resp, await self._jobs.job(job_id) or job, 202)
 
 
@@ -103,7 +103,7 @@ class RetryJob:
         """Open the next attempt."""
         job = await find(self._jobs, job_id, tenant_of(req))
         message = retry_message(self._pipelines, job, await read_json(req), seq_expected(req, job.seq))
-        accepted(await send(self._jobs, job_id, message))
+        await command(req, self._jobs, job_id, message)
         put_job(resp, await self._jobs.job(job_id) or job, 202)
 
 

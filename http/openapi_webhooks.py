@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from callsheet.http.openapi_model import BODY, CHANGE, IF_MATCH, JOB, JSON, Answer, Operation, Parameter, Table
+from callsheet.http.openapi_model import (
+    BODY,
+    CHANGE,
+    IDEMPOTENCY_KEY,
+    IF_MATCH,
+    JOB,
+    JSON,
+    Answer,
+    Operation,
+    Parameter,
+    Table,
+)
 from callsheet.http.webhooks import RedeliverBody, WebhookPage
 
 _TAG = "webhooks"
@@ -34,12 +45,12 @@ OPERATIONS: Table = {
         description="At once, under the same `webhook-id` and with the same body; as often as a new one, if it fails. "
         "One that waits for its next try is tried now.",
         scope="write",
-        takes=(IF_MATCH,),
+        takes=(IF_MATCH, IDEMPOTENCY_KEY),
         body={JSON: RedeliverBody},
         body_required=False,
         answers={202: Answer("It is being sent.", {JSON: WebhookPage}, ("ETag",))},
         problems=(
-            *(*JOB, *CHANGE, *BODY, "invalid_parameter", "precondition_failed"),
+            *(*JOB, *CHANGE, *BODY, "invalid_parameter", "precondition_failed", "idempotency_key_reused"),
             *("nothing_to_deliver", "webhook_under_way", "redelivered_too_often"),
         ),
         example="-X POST {url}/v1/jobs/$JOB/webhooks/redeliver",

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import falcon.asgi
+from msgspec.structs import replace
 
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import NoAnswer
 from callsheet.actors.keys import JOB_ID
+from callsheet.http.conditions import idempotency_key
 from callsheet.http.problems import Problem
 from callsheet.http.represent import as_submitted
 from callsheet.jobs.draft import Outcome
 from callsheet.jobs.job import Job
-from callsheet.jobs.messages import Message
+from callsheet.jobs.messages import Cancel, Forget, Message, Redeliver, Retry, encode_message
 from callsheet.jobs.states import ABSENT, STATUSES, allowed_actions
 
 DEFAULT_TENANT = "default"
+
+AnyCommand = Cancel | Retry | Forget | Redeliver
 
 
 def tenant_of(req: falcon.asgi.Request) -> str:
@@ -55,6 +60,26 @@ async def send(jobs: Jobs, job_id: str, message: Message) -> Outcome | None:
         return await jobs.ask(job_id, message)
     except NoAnswer:
         return None
+
+
+async def command(req: falcon.asgi.Request, jobs: Jobs, job_id: str, message: AnyCommand) -> Outcome | None:
+    """Send what this request wants of a job: the outcome, None as in `send`; a refusal is raised as a Problem.
+
+    Under an idempotency key the message has a name of its own, by which the owner knows it again for a day: repeated,
+    it is answered and not applied; anything else under that name is refused.
+    """
+    key = idempotency_key(req)
+    if key is None:
+        return accepted(await send(jobs, job_id, message))
+    message = replace(message, request=hashlib.sha256(encode_message(message)).hexdigest()[:32])
+    name = hashlib.sha256(f"{job_id} {key}".encode()).hexdigest()[:32]
+    try:
+        outcome = await jobs.ask(job_id, message, mid=name)
+    except NoAnswer:
+        return None
+    if outcome.request != message.request:
+        raise Problem("idempotency_key_reused")
+    return accepted(outcome)
 
 
 def accepted(outcome: Outcome | None) -> Outcome | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import falcon.asgi
 
 from callsheet.actors.charged_store import ChargedStore
@@ -12,6 +10,7 @@ from callsheet.actors.errors import MailboxFull
 from callsheet.actors.pipelines import Pipelines
 from callsheet.actors.uploads import UploadUnknown
 from callsheet.config.settings import Settings
+from callsheet.http.conditions import idempotency_key
 from callsheet.http.fields import Fields
 from callsheet.http.intake import FormIntake, Intake
 from callsheet.http.limits import JobRoom
@@ -23,8 +22,6 @@ from callsheet.http.threads import unbroken
 from callsheet.http.uploads import Uploads
 from callsheet.jobs.job import Job
 from callsheet.jobs.messages import Submit
-
-_KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?\Z')
 
 
 class Submitting:
@@ -51,7 +48,7 @@ class Submitting:
         """The job that this request makes, or has made before under the same idempotency key. Raises Problem."""
         fields = Fields(self._pipelines, self._settings.allowed_addresses)
         intake = intake or self._intake(req, fields)
-        key = _idempotency_key(req)
+        key = idempotency_key(req)
         tenant = tenant_of(req)
         job = await self._jobs.job_id_for(tenant, key)
         await self._jobs.submission(job)  # if the journal is away, say so before the upload
@@ -111,13 +108,3 @@ class Submitting:
                 await unbroken(self._store.remove_job, submission.job)
             raise
         return await self._jobs.job(submission.job) or as_submitted(submission)
-
-
-def _idempotency_key(req: falcon.asgi.Request) -> str | None:
-    """The client's name for this submission. The draft quotes it, many clients do not: both are the same key."""
-    header = req.get_header("Idempotency-Key")
-    if header is None:
-        return None
-    if (key := _KEY.match(header.strip())) is None:
-        raise Problem("invalid_parameter", "Idempotency-Key takes 1 to 255 printable characters")
-    return key[1]

@@ -11,7 +11,7 @@ from callsheet.actors.client import Jobs
 from callsheet.http.body import read_json
 from callsheet.http.conditions import seq_expected
 from callsheet.http.jobs import converted
-from callsheet.http.reach import accepted, find, send, tenant_of
+from callsheet.http.reach import command, find, tenant_of
 from callsheet.http.schemas import Time
 from callsheet.jobs.job import Job, WebhookStatus
 from callsheet.jobs.messages import Redeliver
@@ -68,7 +68,7 @@ class RedeliverWebhook:
         job = await find(self._jobs, job_id, tenant_of(req))
         wanted = converted(await read_json(req), RedeliverBody)
         message = Redeliver(seq=wanted.seq, if_match=seq_expected(req, job.seq))
-        accepted(await send(self._jobs, job_id, message))
+        await command(req, self._jobs, job_id, message)
         resp.status = 202
         _put(resp, await self._jobs.job(job_id) or job)
 

@@ -42,7 +42,8 @@ class Policy(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True):
     """What the sender is told: done, or refused with a permanent code; and the job's status and seq after it.
 
-    `handed_on`: the stage and the token that the worker who sent a success runs next, if it got one.
+    `handed_on`: the stage and the token that the worker who sent a success runs next, if it got one. `request`: that of
+    the command; who repeats its name for something else is told by it.
     """
 
     ok: bool
@@ -51,6 +52,7 @@ class Outcome(msgspec.Struct, frozen=True):
     seq: int
     detail: str = ""
     handed_on: tuple[str, int] | None = None
+    request: str = ""
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -61,8 +61,10 @@ class PartialResult(msgspec.Struct, frozen=True):
 
 
 class StageSucceeded(msgspec.Struct, frozen=True):
-    """The stage is done; every output named here is published, with this digest. `reused`: the job that made them,
-    where they were not made again."""
+    """The stage is done; every output named here is published, with this digest.
+
+    `reused`: the job that made them, where they were not made again.
+    """
 
     outputs: tuple[FileRef, ...] = ()
     data: dict[str, Any] = {}

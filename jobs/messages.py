@@ -10,8 +10,13 @@ from callsheet.jobs.graph import StageSpec
 from callsheet.jobs.job import FileRef, InputRef
 
 
-class Command(msgspec.Struct, frozen=True, tag_field="type"):
-    """Something a client wants. `if_match`: refuse unless the job's seq is exactly this."""
+class Command(msgspec.Struct, frozen=True, tag_field="type", kw_only=True):
+    """Something a client wants. `if_match`: refuse unless the job's seq is exactly this.
+
+    `request`: a digest of what the client sent, if it gave it a name (an idempotency key); the outcome repeats it.
+    """
+
+    request: str = ""
 
 
 class Submit(Command, frozen=True, tag=True):

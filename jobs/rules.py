@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from msgspec.structs import replace
+
 from callsheet.jobs import events as e
 from callsheet.jobs import messages as m
 from callsheet.jobs import webhooks
@@ -23,6 +25,13 @@ _DEFAULT = Policy()
 
 def decide(job: Job | None, message: m.Message, now: int, jitter: float = 0.0, policy: Policy = _DEFAULT) -> Decision:
     """What follows from a message at `now` (ms since the epoch); `jitter` in [0, 1) spreads the delays of retries."""
+    decision = _decide(job, message, now, jitter, policy)
+    if isinstance(message, m.Command) and message.request:
+        return replace(decision, outcome=replace(decision.outcome, request=message.request))
+    return decision
+
+
+def _decide(job: Job | None, message: m.Message, now: int, jitter: float, policy: Policy) -> Decision:
     if isinstance(message, m.Submit):
         return _submitted_again(job, message) if job else _submit(message, now, jitter, policy)
     refusal = REFUSALS[job.status if job else ABSENT][type(message)]

@@ -115,3 +115,72 @@ def test_an_input_that_is_there_is_never_replaced(tmp_path: Path) -> None:
         upload.discard()
         assert store.input_path(job).read_bytes() == b"first"
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [store.input_path(job)]
+
+
+def keyed(key: str, **more: str) -> dict[str, str]:
+    return {"Idempotency-Key": key, **more}
+
+
+def kinds(client: httpx.Client, where: str) -> list[str]:
+    return [event["type"] for event in client.get(f"{where}/events").json()["events"]]
+
+
+def test_a_command_that_is_repeated_under_its_key_is_answered_and_not_applied_again(
+    api: Api, client: httpx.Client
+) -> None:
+    where, key = api.submit().headers["location"], secrets.token_hex(8)
+    client.post(f"{where}/cancel")
+    first, second = (client.post(f"{where}/retry", headers=keyed(key)) for _ in range(2))
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert (first.json()["attempt"], second.json()["attempt"]) == (2, 2)
+    client.post(f"{where}/cancel")
+    third = client.post(f"{where}/retry", headers=keyed(key))
+    assert (third.status_code, third.json()["attempt"], third.json()["status"]) == (202, 2, "cancelled")
+    assert kinds(client, where).count("JobRetried") == 1
+
+
+def test_a_refusal_is_repeated_under_its_key_too(api: Api, client: httpx.Client) -> None:
+    where, key = api.submit().headers["location"], secrets.token_hex(8)
+    first = client.post(f"{where}/retry", headers=keyed(key))
+    client.post(f"{where}/cancel")
+    second = client.post(f"{where}/retry", headers=keyed(key))
+    assert [a.json()["code"] for a in (first, second)] == ["job_active", "job_active"]
+
+
+def test_another_command_or_body_under_a_key_that_was_used_is_refused(api: Api, client: httpx.Client) -> None:
+    where, key = api.submit().headers["location"], secrets.token_hex(8)
+    assert client.post(f"{where}/cancel", headers=keyed(key)).status_code == 202
+    for answer in (
+        client.post(f"{where}/retry", headers=keyed(key)),
+        client.delete(where, headers=keyed(key)),
+        client.post(f"{where}/cancel", headers=keyed(key, **{"If-Match": '"999"'})),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+    assert client.get(where).json()["status"] == "cancelled"
+
+
+def test_a_repeated_command_with_if_match_is_answered_though_the_job_has_moved(api: Api, client: httpx.Client) -> None:
+    answer, key = api.submit(), secrets.token_hex(8)
+    where, tag = answer.headers["location"], answer.headers["etag"]
+    twice = [client.post(f"{where}/cancel", headers=keyed(key, **{"If-Match": tag})) for _ in range(2)]
+    assert [a.status_code for a in twice] == [202, 202]
+    late = client.post(f"{where}/retry", headers=keyed(secrets.token_hex(8), **{"If-Match": tag}))
+    assert (late.status_code, late.json()["code"]) == (412, "precondition_failed")
+
+
+def test_ten_of_the_same_command_at_once_are_one(api: Api, client: httpx.Client) -> None:
+    where, key = api.submit().headers["location"], secrets.token_hex(8)
+    client.post(f"{where}/cancel")
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(
+            pool.map(lambda _: httpx.post(f"{api.url}{where}/retry", headers=keyed(key), timeout=30), range(10))
+        )
+    assert {a.status_code for a in answers} == {202}
+    assert kinds(client, where).count("JobRetried") == 1
+
+
+def test_the_same_key_for_two_jobs_is_two_commands(api: Api, client: httpx.Client) -> None:
+    key = secrets.token_hex(8)
+    for where in (api.submit().headers["location"] for _ in range(2)):
+        assert client.post(f"{where}/cancel", headers=keyed(key)).status_code == 202
+        assert client.get(where).json()["status"] == "cancelled"
