@@ -11,7 +11,7 @@ import msgspec
 from callsheet.actors.wire import EventEntry
 from callsheet.http import schemas
 from callsheet.jobs.draft import rfc3339
-from callsheet.jobs.job import FileRef, Job, StageState
+from callsheet.jobs.job import FileRef, InputRef, Job, StageState
 from callsheet.jobs.messages import Submit
 from callsheet.jobs.states import allowed_actions
 from callsheet.pipelines.declare import Pipeline
@@ -33,7 +33,7 @@ def job_json(job: Job) -> schemas.Job:
         seq=job.seq,
         progress=job.progress,
         stages=[_stage(stage) for stage in job.stages.values()],
-        input=job.input,
+        input=_input(job.input),
         result=job.result if job.status == "completed" else None,
         artifacts=[artifact_json(job.id, ref) for ref in job.artifacts],
         error=job.error,
@@ -42,6 +42,11 @@ def job_json(job: Job) -> schemas.Job:
         updated_at=job.updated_at,
         expires_at=job.expires_at,
     )
+
+
+def _input(file: InputRef) -> schemas.Input:
+    source = file.source_url or msgspec.UNSET
+    return schemas.Input(file.filename, file.bytes, file.sha256, file.media_type, file.duration, source)
 
 
 def _stage(stage: StageState) -> schemas.Stage:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union
 import msgspec
 
 from callsheet.jobs.events import BODIES
-from callsheet.jobs.job import InputRef, JobError, JobStatus, StageStatus
+from callsheet.jobs.job import JobError, JobStatus, StageStatus
 from callsheet.jobs.states import Action
 
 Meta = msgspec.Meta
@@ -17,6 +17,17 @@ Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, descriptio
 Fraction = Annotated[float, Meta(ge=0, le=1, description="How far it is. Within an attempt it never falls.")]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="SHA-256 in hex.")]
 Size = Annotated[int, Meta(ge=0, description="Size in bytes.")]
+
+
+class Input(msgspec.Struct, frozen=True):
+    """The file that the job is about. Of one that is fetched, size and digest are 0 and empty until it is here."""
+
+    filename: str
+    bytes: Size
+    sha256: Annotated[str, Meta(description="SHA-256 in hex.")]
+    media_type: str
+    duration: Annotated[float | None, Meta(description="Seconds, once a stage has found out.")]
+    source_url: Annotated[str, Meta(description="Where it comes from.")] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -53,7 +64,7 @@ class Job(msgspec.Struct, frozen=True):
     seq: Seq
     progress: Fraction
     stages: list[Stage]
-    input: InputRef
+    input: Input
     result: Annotated[dict[str, Any] | None, Meta(description="What the stages found, once the job is completed.")]
     artifacts: list[Artifact]
     error: JobError | None

@@ -13,6 +13,8 @@ import redis
 
 from callsheet.actors import wire
 from callsheet.actors.client import Jobs
+from callsheet.actors.errors import StoreAway, StoreMisconfigured
+from callsheet.actors.folder_store import FolderStore
 from callsheet.actors.keyring import KeyStore
 from callsheet.actors.keys import PartitionKeys, partition_of
 from callsheet.actors.uploads import UploadInfo, UploadStore
@@ -40,6 +42,12 @@ PIPELINE = ("pipeline", "", "sample")
 
 def post(client: httpx.Client, *parts: tuple[str, str, str], **headers: str) -> httpx.Response:
     return client.post("/v1/jobs", content=form(*parts), headers={**FORM, **headers})
+
+
+def lost_cursor(client: httpx.Client) -> httpx.Response:
+    """One of a place before everything that is kept."""
+    places = client.get("/v1/events").json()["next_after"].split(".")
+    return client.get(f"/v1/events?after={'.'.join(['1', *places[1:]])}")
 
 
 def reused(client: httpx.Client) -> httpx.Response:
@@ -77,6 +85,7 @@ LIVE: dict[str, Callable[[httpx.Client, str, Stages], httpx.Response]] = {
     "invalid_cursor": lambda c, _j, _s: c.get("/v1/jobs?cursor=nonsense"),
     "forbidden_origin": lambda c, j, _s: c.post(f"/v1/jobs/{j}/cancel", headers={"Origin": "http://evil.example"}),
     "unknown_host": lambda c, _j, _s: c.get("/v1/jobs", headers={"Host": "evil.example"}),
+    "cursor_lost": lambda c, _j, _s: lost_cursor(c),
     "not_found": lambda c, _j, _s: c.get("/v1/nothing"),
     "method_not_allowed": lambda c, j, _s: c.put(f"/v1/jobs/{j}"),
     "body_too_large": lambda c, j, _s: c.post(f"/v1/jobs/{j}/retry", content=b" " * 300_000),
@@ -281,6 +290,25 @@ INSIDE = {
 }
 
 
+async def store_away(settings: Settings, patch: pytest.MonkeyPatch) -> httpx.Response:
+    return await store_raising(StoreAway("no route to bucket.nowhere"), settings, patch)
+
+
+async def store_wrong(settings: Settings, patch: pytest.MonkeyPatch) -> httpx.Response:
+    return await store_raising(StoreMisconfigured("no such bucket at nowhere"), settings, patch)
+
+
+async def store_raising(error: Exception, settings: Settings, patch: pytest.MonkeyPatch) -> httpx.Response:
+    def fail(*_: object) -> bool:
+        raise error
+
+    patch.setattr(FolderStore, "accept_input", fail)
+    return await submit_inside(settings)
+
+
+INSIDE |= {"store_unavailable": store_away, "store_misconfigured": store_wrong}
+
+
 @pytest.mark.parametrize("code", INSIDE)
 def test_trouble_inside_is_told_as(code: str, inside: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = asyncio.run(INSIDE[code](inside, monkeypatch))
@@ -289,8 +317,12 @@ def test_trouble_inside_is_told_as(code: str, inside: Settings, monkeypatch: pyt
     assert "nowhere" not in answer.text
 
 
+# Told in the shape of the OpenAI API: see test_openai.py.
+ELSEWHERE = {"input_refused", "job_cancelled", "job_failed", "job_takes_long", "unknown_model"}
+
+
 def test_every_problem_of_the_table_was_produced_above() -> None:
-    assert set(PROBLEMS) == set(LIVE) | set(INSIDE)
+    assert set(PROBLEMS) == set(LIVE) | set(INSIDE) | ELSEWHERE
 
 
 def test_a_server_error_says_nothing_about_its_cause() -> None:
