@@ -1,6 +1,6 @@
 """A pipeline of your own in one file: counts the words of a text, then writes down the most frequent ones.
 
-CALLSHEET_PIPELINES=callsheet.pipelines.transcribe:pipeline,word_count:pipeline PYTHONPATH=examples make run
+callsheet check examples/word_count.py --input README.md
 """
 
 from collections import Counter
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from callsheet import OutputFile, Pipeline, StageContext, StageError, StageOutput, stage
+from callsheet import OutputFile, StageContext, StageError, StageOutput, pipeline, stage
 
 
 class Params(msgspec.Struct, forbid_unknown_fields=True):
@@ -17,6 +17,7 @@ class Params(msgspec.Struct, forbid_unknown_fields=True):
     top: Annotated[int, msgspec.Meta(ge=1, le=1000, description="How many words to list.")] = 10
 
 
+@stage
 def count(run: StageContext) -> StageOutput:
     """Count every word, with progress."""
     words: Counter[str] = Counter()
@@ -29,6 +30,7 @@ def count(run: StageContext) -> StageOutput:
     return StageOutput(data={"top": words.most_common(run.params.top)}, result={"words": words.total()})
 
 
+@stage(needs=(count,))
 def report(run: StageContext) -> StageOutput:
     """Write the list as an artifact."""
     rows = [f"{number:6} {word}\n" for word, number in run.data("count")["top"]]
@@ -36,4 +38,4 @@ def report(run: StageContext) -> StageOutput:
     return StageOutput(files=(OutputFile("words.txt", "text/plain", artifact=True),))
 
 
-pipeline = Pipeline("word_count", Params, (stage(count), stage(report, needs=("count",))), "Count the words of a text.")
+word_count = pipeline("word_count", count, report, params=Params, description="Count the words of a text.")

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 # As in the README (and with shorts), where it stands for a shell that is in the checkout.
 OWN_PIPELINE = {
     "CALLSHEET_PIPELINES": "callsheet.pipelines.transcribe:pipeline,callsheet.pipelines.shorts:pipeline,"
-    "word_count:pipeline",
+    "word_count:word_count",
     "PYTHONPATH": str(ROOT / "examples"),
 }
 TERMINAL = {"completed", "failed", "cancelled"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 
 from tests.e2e.conftest import OWN_PIPELINE, ROOT, Service
 from tests.house.running import wait_for
@@ -50,12 +51,28 @@ def test_the_session_is_a_real_one(service: Service) -> None:
 
 
 def test_the_pipeline_of_ones_own_runs(service: Service) -> None:
-    start, submit = block('Pipeline("word_count"').splitlines()
-    assert start == f"CALLSHEET_PIPELINES={OWN_PIPELINE['CALLSHEET_PIPELINES']} PYTHONPATH=examples make run"
+    start, submit = block("Then put it on").splitlines()
+    shown = re.fullmatch(r"CALLSHEET_PIPELINES=(\S+) PYTHONPATH=examples make run", start)
+    assert shown
+    assert set(shown[1].split(",")) <= set(OWN_PIPELINE["CALLSHEET_PIPELINES"].split(","))
     job = service.until(json.loads(shell(service, submit))["id"])
     assert job["status"] == "completed"
     assert job["result"] == {"words": len(README.split())}
     assert len(service.artifact(job["id"], "words.txt").splitlines()) == 3
+
+
+def test_the_pipeline_of_ones_own_can_be_tried_on_the_spot() -> None:
+    command = re.search(r"`\.venv/bin/(callsheet check [^`]+)`", README)
+    assert command
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", *command[1].split()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    assert f'"words": {len(README.split())}' in done.stdout
 
 
 def test_the_example_in_the_readme_is_in_the_file() -> None:

@@ -21,7 +21,7 @@ from tests.http.service import ROOT, Api, Role
 from tests.servers import RedisServer
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
-EXAMPLE = "examples.word_count:pipeline"
+EXAMPLE = "examples.word_count:word_count"
 SEED = "1"
 
 
