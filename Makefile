@@ -42,7 +42,7 @@ soak: $(VENV)/test.stamp ## Run the long campaigns
 	@$(BIN)/python -m pytest -m soak --timeout 7200 $(ARGS)
 
 fuzz: $(VENV)/test.stamp ## Send the API whatever can be made up, for FUZZ_SECONDS (600)
-	@$(BIN)/python -m pytest -m soak --timeout 7200 tests/fuzz $(ARGS)
+	@$(BIN)/python -m pytest -m soak --timeout 7200 -o faulthandler_timeout=0 tests/fuzz $(ARGS)
 
 docs: $(VENV)/test.stamp ## Write the generated pages again
 	@$(BIN)/python -m callsheet.jobs.docs
