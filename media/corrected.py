@@ -8,9 +8,12 @@ from collections.abc import Iterator, Sequence
 from callsheet.media.transcript import Word, make_word
 
 
-def corrected(heard: Sequence[Word], text: str, seconds: float) -> list[Word]:
+def corrected(heard: Sequence[Word], text: str, seconds: float, begin: float = 0.0) -> list[Word]:
     """The words of `text` with times: a word that was heard keeps its own; those in the place of others share the time
-    of what they replace; those put in between share the pause, or else half of the word before. `seconds`: the clip."""
+    of what they replace; those put in between share the pause, or else half of the word before.
+
+    They lie between `begin` and `seconds`, such as the ends of a clip.
+    """
     wanted = [made for part in text.split() if (made := make_word(f" {part}", 0.0, 0.0, 1.0)) is not None]
     matcher = difflib.SequenceMatcher(None, [w.word for w in heard], [w.word for w in wanted], autojunk=False)
     found: list[Word] = []
@@ -18,14 +21,14 @@ def corrected(heard: Sequence[Word], text: str, seconds: float) -> list[Word]:
         if kind == "equal" or (kind == "replace" and i2 - i1 == j2 - j1):
             found += [_timed(new, old.start, old.end) for old, new in zip(heard[i1:i2], wanted[j1:j2], strict=True)]
         elif j2 > j1:
-            start, end = (heard[i1].start, heard[i2 - 1].end) if i2 > i1 else _room(heard, i1, found, seconds)
+            start, end = (heard[i1].start, heard[i2 - 1].end) if i2 > i1 else _room(heard, i1, found, begin, seconds)
             found += _spread(wanted[j1:j2], start, end)
     return found
 
 
-def _room(heard: Sequence[Word], at: int, found: list[Word], seconds: float) -> tuple[float, float]:
+def _room(heard: Sequence[Word], at: int, found: list[Word], begin: float, seconds: float) -> tuple[float, float]:
     """The time for words put in before `heard[at]`; taken from the word before where there is no pause."""
-    start = heard[at - 1].end if at else 0.0
+    start = heard[at - 1].end if at else begin
     end = heard[at].start if at < len(heard) else min(seconds, start + 2.0)
     if end - start < 0.1 and found:
         last = found.pop()

@@ -154,7 +154,7 @@ class UtteranceBuilder:
             start=words[0].start,
             end=max(word.end for word in words),
             text=join_words(words),
-            confidence=_mean(word.confidence for word in words),
+            confidence=mean(word.confidence for word in words),
             words=words,
         )
 
@@ -171,7 +171,7 @@ def build(
 ) -> Transcript:
     """The whole transcript from its utterances, which are in order."""
     words = tuple(word for utterance in utterances for word in utterance.words)
-    confidence = Confidence(_mean(w.confidence for w in words), min((w.confidence for w in words), default=0.0))
+    confidence = Confidence(mean(w.confidence for w in words), min((w.confidence for w in words), default=0.0))
     found = paragraphs(utterances)
     return Transcript(
         language=language,
@@ -227,6 +227,7 @@ def _paragraph(number: int, group: list[Utterance]) -> Paragraph:
     return Paragraph(number, group[0].speaker, group[0].start, group[-1].end, join_words(words), ids)
 
 
-def _mean(values: Iterable[float]) -> float:
+def mean(values: Iterable[float]) -> float:
+    """Of numbers in 0..1; 0 where there are none."""
     numbers = list(values)
     return round(sum(numbers) / len(numbers), 4) if numbers else 0.0

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from callsheet.jobs.graph import RetryPolicy
-from callsheet.media import documents, limits, recognise, subtitles, weights
+from callsheet.media import corrections, documents, limits, recognise, subtitles, weights
 from callsheet.media.audio import to_speech_wav
 from callsheet.media.probe import MediaFacts
 from callsheet.media.probe import probe as probe_file
@@ -25,6 +25,13 @@ from callsheet.pipelines.declare import OutputFile, Pipeline, StageContext, Stag
 TEXT_LIMIT = 64 * 1024  # bytes of the transcript that the job itself carries; the files hold all of it
 PARTIAL_SECONDS = 1.0
 Renderer = Callable[[Transcript], str | bytes]
+
+
+class Correction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is really said in an utterance."""
+
+    utterance: Annotated[int, msgspec.Meta(ge=1, description="Its id, as in transcript.json.")]
+    text: Annotated[str, msgspec.Meta(max_length=5000, description="Its text; an empty one leaves it out.")]
 
 
 class TranscribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,6 +63,29 @@ class TranscribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0.0
     diarize: Annotated[bool, msgspec.Meta(description="Tell speakers apart, if the server can.")] = False
     summarize: Annotated[bool, msgspec.Meta(description="Add a summary, if the server can.")] = False
+    corrections: Annotated[
+        tuple[Correction, ...],
+        msgspec.Meta(
+            max_length=5000,
+            description="Utterances put right: for a retry from `artifacts`, which recognises nothing again.",
+        ),
+    ] = ()
+    corrected_text: (
+        Annotated[
+            str,
+            msgspec.Meta(
+                max_length=200_000,
+                description="Instead: the whole text put right. Words keep their times where they match.",
+            ),
+        ]
+        | None
+    ) = None
+
+    def __post_init__(self) -> None:
+        if self.corrections and self.corrected_text is not None:
+            raise ValueError("a transcript is corrected by utterances, or as a whole text, not both")
+        if len({one.utterance for one in self.corrections}) < len(self.corrections):
+            raise ValueError("an utterance is corrected once")
 
 
 def probe(context: StageContext) -> StageOutput:
@@ -154,6 +184,8 @@ def artifacts(context: StageContext) -> StageOutput:
     """The files a client takes away. One that cannot be made is a warning; the others are made all the same."""
     words = context.file("transcribe", "words.json").read_bytes()
     transcript = msgspec.json.decode(words, type=Transcript)
+    corrected = _corrected(transcript, context.params)
+    transcript = corrected or transcript
     files: list[OutputFile] = []
     warnings = [w for name in ("quality", "speech") for w in context.data(name)["warnings"]]
     warnings += _unmet(context.params)
@@ -166,7 +198,17 @@ def artifacts(context: StageContext) -> StageOutput:
             context.log(f"{name}: {type(error).__name__}")
             warnings.append(_warning("artifact_failed", f"{name} could not be made."))
         context.progress((number + 1) / len(ARTIFACTS), name)
-    return StageOutput(files=tuple(files), result={"warnings": warnings})
+    changed = _result(corrected) | {"corrected": True} if corrected else {}
+    return StageOutput(files=tuple(files), result={"warnings": warnings, **changed})
+
+
+def _corrected(transcript: Transcript, params: TranscribeParams) -> Transcript | None:
+    """The transcript as a person put it right; None where nobody did. MediaError: unknown_utterance,
+    nothing_to_correct."""
+    if params.corrected_text is not None:
+        return corrections.correct(transcript, corrections.split(transcript, params.corrected_text))
+    texts = {one.utterance: one.text for one in params.corrections}
+    return corrections.correct(transcript, texts) if texts else None
 
 
 class _Partials:

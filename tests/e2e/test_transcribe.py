@@ -123,12 +123,20 @@ def _peak_rss(pid: int) -> int:
     return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) << 10
 
 
-def test_a_job_is_retried_from_a_stage_with_the_outputs_before_it_reused(service: Service, jfk: Path) -> None:
+def test_a_corrected_text_is_in_every_artifact_and_nothing_is_recognised_again(service: Service, jfk: Path) -> None:
     first = service.until(service.submit(jfk).json()["id"])
-    answer = service.api.post(f"/v1/jobs/{first['id']}/retry", json={"from_stage": "artifacts"})
+    heard = json.loads(service.artifact(first["id"], "transcript.json"))
+    text = heard["utterances"][0]["text"].replace("fellow", "dear")
+    body = {"from_stage": "artifacts", "params": {"corrections": [{"utterance": 1, "text": text}]}}
+    answer = service.api.post(f"/v1/jobs/{first['id']}/retry", json=body)
     assert answer.status_code == 202, answer.text
     second = service.until(first["id"])
     assert (second["status"], second["attempt"]) == ("completed", 2)
     ran_in: dict[str, Any] = {s["name"]: s["attempt"] for s in second["stages"]}
     assert ran_in == dict.fromkeys(("probe", "audio", "quality", "speech", "transcribe"), 1) | {"artifacts": 2}
-    assert json.loads(service.artifact(first["id"], "transcript.json"))["language"] == "en"
+    for name in ("transcript.txt", "transcript_plain.txt", "transcript.vtt", "transcript.json", "document.json"):
+        assert "dear Americans" in " ".join(service.artifact(first["id"], name).decode().split())
+    assert "dear Americans" in second["result"]["text"]
+    times = [(w["start"], w["end"]) for w in heard["words"]]
+    made = json.loads(service.artifact(first["id"], "transcript.json"))
+    assert [(w["start"], w["end"]) for w in made["words"]] == times
