@@ -54,7 +54,9 @@ def held(stage: Stage) -> Stage:
         holding.hold()
         return output
 
-    return msgspec.structs.replace(stage, run=run)
+    # Nothing is used again here, and each stage sees `marks`.
+    spec = msgspec.structs.replace(stage.spec, reuse="", uses=None)
+    return msgspec.structs.replace(stage, run=run, spec=spec)
 
 
 pipeline = Pipeline("shorts_held", Params, tuple(held(stage) for stage in shorts.pipeline.stages))
