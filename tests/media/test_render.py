@@ -30,7 +30,6 @@ def film(tmp_path_factory: pytest.TempPathFactory, jfk: Path) -> Path:
     from callsheet.media import ffmpeg  # noqa: PLC0415
 
     path = tmp_path_factory.mktemp("film") / "film.mp4"
-    picture = "color=black:s=320x180:r=25:d=11,drawbox=x=0:y=0:w=n+4:h=180:c=white:t=fill"
     picture = "color=black:s=320x180:r=25:d=11,geq=lum='if(lt(X,N+4),235,16)':cb=128:cr=128"
     command = [ffmpeg.binary(), "-v", "error", "-f", "lavfi", "-i", picture, "-i", str(jfk), "-shortest"]
     command += ["-c:v", "libx264", "-preset", "ultrafast", "-g", "100", "-c:a", "aac", str(path)]
