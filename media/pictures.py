@@ -80,6 +80,7 @@ def pictures(path: Path, picture: Picture, start: float = 0.0, end: float = floa
         if start > SEEK_BACK:
             with contextlib.suppress(av.error.FFmpegError):  # what cannot be sought is read from its beginning
                 container.seek(round((start - SEEK_BACK + offset) * av.time_base))
+        frame: Any  # the type stubs of av say that it always has a time
         for frame in _decoded(container, picture.index):
             if frame.time is None or frame.time - offset < start - 1e-6:
                 continue
