@@ -40,7 +40,7 @@ class _Pending:
         self.done.acquire()
 
 
-def connect(url: str) -> Any:
+def connect(url: str, answer_seconds: float = 10.0) -> Any:
     """A client that never repeats a command by itself: a step that may have happened is looked up, not repeated.
 
     Any: redis-py types every answer for bytes and str, for now and for later, all at once.
@@ -49,7 +49,7 @@ def connect(url: str) -> Any:
         url,
         retry=Retry(NoBackoff(), 0),
         socket_connect_timeout=2.0,
-        socket_timeout=10.0,
+        socket_timeout=answer_seconds,
         protocol=2,
         max_connections=MAX_CONNECTIONS,
     )

@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import CallsheetError
 from callsheet.actors.keys import feed_channel
+from callsheet.actors.metrics import WATCHERS
 from callsheet.actors.pokes import Pokes
 from callsheet.actors.tasks import RETRY_SECONDS, end_tasks, rings
 from callsheet.actors.wire import EventEntry
@@ -165,6 +166,7 @@ class Feed:
         after `idle` seconds without one. While Redis is away it waits. Ends when the feed stops. Raises CursorLost.
         """
         tail = self._join(job)
+        WATCHERS.labels("job").inc()
         try:
             await self._settle(tail, after)
             while not self.stopping:
@@ -181,6 +183,7 @@ class Feed:
                     yield []
         finally:
             tail.watchers -= 1
+            WATCHERS.labels("job").dec()
 
     def is_newest(self, job: str, seq: int) -> bool:
         """Whether a job that was just followed has no event after `seq`, as far as is known."""

@@ -25,6 +25,8 @@ from callsheet.actors.failpoints import configure, failpoint
 from callsheet.actors.journal import Journal
 from callsheet.actors.keys import partition_of
 from callsheet.actors.leases import Leases
+from callsheet.actors.metrics import BACKLOG, LEASES, OWNED
+from callsheet.actors.metrics_board import Board
 from callsheet.actors.ownership import Ownership
 from callsheet.actors.pool import Pool
 from callsheet.actors.tenants import Tenants, limits_of
@@ -81,6 +83,8 @@ class Host:
             settings.journal, settings.broker, self._store, self._deliverer.take, admission
         )
         self.owned: dict[int, Ownership] = {}
+        OWNED.set_function(lambda: len(self.owned))
+        BACKLOG.set_function(lambda: self._deliverer.backlog)
         self._room = threading.Condition()
         self._in_hand = 0
         self._stopping = threading.Event()
@@ -219,6 +223,7 @@ class Host:
             on_handled=self._handled,
         )
         self.owned[number] = owned
+        LEASES.labels("taken").inc()
         log.debug("partition taken", partition=number, epoch=epoch)
 
     def _hand_over(self, going: list[Ownership]) -> None:
@@ -242,6 +247,7 @@ class Host:
         log.debug("partition handed over", partition=owned.number)
         try:
             self.leases.release(owned.number, owned.journal.epoch)
+            LEASES.labels("released").inc()
         except JournalDownError:
             log.warning("not released: the journal is away", partition=owned.number)
 
@@ -269,7 +275,9 @@ def run_host(settings: Settings) -> None:
         signal.signal(number, lambda *_: stop.set())
     host = Host(settings)
     host.start()
+    board = Board(settings.broker, "host").start()
     log.info("host ready", host=host.leases.host)
     stop.wait()
     host.stop()
+    board.stop()
     log.info("host stopped")

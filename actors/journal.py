@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from typing import Any, assert_never
 
 import msgspec
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 from callsheet.actors.committer import Committer, JournalDownError
 from callsheet.actors.errors import CorruptRecord
 from callsheet.actors.keys import PartitionKeys, feed_channel
+from callsheet.actors.metrics import SET_ASIDE, committed
 from callsheet.actors.snapshot import changed_fields, decode_job
 from callsheet.actors.wire import check_sent, sending
 from callsheet.jobs.draft import Decision, Outcome
@@ -87,9 +89,10 @@ class Journal:
         known: whoever owns the partition next finds out by reading).
         """
         outbox = _outbox(delivery.job, decision)
-        answer = self._committer.run(
-            "commit", self._keys(delivery, old), self._args(old, delivery, decision, now, outbox)
-        )
+        keys, args = self._keys(delivery, old), self._args(old, delivery, decision, now, outbox)
+        begun = time.monotonic()
+        answer = self._committer.run("commit", keys, args)
+        committed(answer, time.monotonic() - begun)
         if answer in (b"FENCED", b"CONFLICT"):
             raise LostOwnershipError(answer.decode())
         if answer == b"CORRUPT":
@@ -104,6 +107,7 @@ class Journal:
         answer = self._committer.run("dead", [self.keys.epoch, self.keys.mailbox, self.keys.dead], args)
         if answer == b"FENCED":
             raise LostOwnershipError("FENCED")
+        SET_ASIDE.inc()
 
     def performed(self, item: OutboxItem, generation: str = "") -> None:
         """Note that an effect is performed; a dispatch with the generation of the broker that has it."""

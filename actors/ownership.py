@@ -14,6 +14,7 @@ from callsheet.actors.committer import JournalDownError
 from callsheet.actors.job_actor import JobActor
 from callsheet.actors.journal import Delivery, Journal, LostOwnershipError, OutboxItem
 from callsheet.actors.keys import partition_of
+from callsheet.actors.metrics import LEASES
 from callsheet.actors.pool import Pool
 from callsheet.jobs.draft import Policy
 from callsheet.jobs.messages import Undecodable, decode_message
@@ -90,6 +91,7 @@ class Ownership:
     def lose(self, why: str) -> None:
         """Stop acting as the owner, since it turned out that this host is not, or cannot tell."""
         if self.end():
+            LEASES.labels("lost").inc()
             log.warning("partition lost", partition=self.number, epoch=self.journal.epoch, why=why)
 
     def perform(self, items: list[OutboxItem]) -> None:

@@ -18,6 +18,7 @@ from callsheet.actors.child import Child, ChildDiedError, Children
 from callsheet.actors.child_wire import Advanced, Done, Raised, Ready, Request, Said, Showed
 from callsheet.actors.errors import CallsheetError, CorruptRecord, StorageFull, StoreAway, Unavailable
 from callsheet.actors.failpoints import failpoint
+from callsheet.actors.metrics import STAGE_SECONDS
 from callsheet.actors.paid import PaidSteps
 from callsheet.actors.reuse import Reuse
 from callsheet.actors.stage_reports import Ending, Reporter, deliver
@@ -103,7 +104,9 @@ class StageRun:
             claimed = self._claimed or self._until_known(self._claim)
             if claimed:
                 failpoint("worker.claimed")
-                self._finish(self._perform())
+                begun = time.monotonic()
+                self._finish(ending := self._perform())
+                self._count(ending, time.monotonic() - begun)
             elif claimed is None:
                 self._give_up_claim()
             return claimed is not None
@@ -281,6 +284,11 @@ class StageRun:
             self._tools.reuse.note(self._job, self.stage, heard.seq)
         if isinstance(ending, Succeeded) and heard.handed_on:
             self.following = StageRun(self._tools, self.job, *heard.handed_on, worker=ending.onward)
+
+    def _count(self, ending: Ending, seconds: float) -> None:
+        state = self._job.stages.get(self.stage) if self._job else None
+        pipeline, spec = (self._job.pipeline, state.spec) if self._job and state else ("", "")
+        STAGE_SECONDS.labels(pipeline, spec, type(ending).__name__.lower()).observe(seconds)
 
     def _stopped(self) -> Stopped:
         return Stopped(self.stage, self.token, self.sign.reason or "interrupted")

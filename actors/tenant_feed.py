@@ -12,6 +12,7 @@ from itertools import islice
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import CallsheetError
 from callsheet.actors.feed import CATCHING_UP, RING, RING_BYTES, CursorLostError, one_batch
+from callsheet.actors.metrics import WATCHERS
 from callsheet.actors.pokes import Pokes
 from callsheet.actors.tasks import RETRY_SECONDS, end_tasks, rings
 from callsheet.actors.tenant_log import Cursor, TenantEvent, TenantLog, cursor_text
@@ -133,6 +134,7 @@ class TenantFeed:
         While Redis is away it waits. Ends when the feed stops. Raises CursorLostError."""
         tail = self._join(tenant)
         place: int | None = None  # in the ring, once the watcher is where the ring is
+        WATCHERS.labels("tenant").inc()
         try:
             lives = await self._settle(tail)
             while not self.stopping:
@@ -154,6 +156,7 @@ class TenantFeed:
                     yield []
         finally:
             tail.watchers -= 1
+            WATCHERS.labels("tenant").dec()
 
     def stop(self) -> None:
         """Let every watcher go."""

@@ -23,6 +23,7 @@ from callsheet.actors.errors import MailboxFull
 from callsheet.actors.failpoints import failpoint
 from callsheet.actors.journal import OutboxItem
 from callsheet.actors.lanes import Lane, Lanes
+from callsheet.actors.metrics import WEBHOOKS
 from callsheet.actors.ownership import Ownership
 from callsheet.actors.tasks import end_tasks
 from callsheet.actors.webhook_post import Poster, Result, WebhookRequest
@@ -203,7 +204,9 @@ def _destination(url: str) -> str:
 def _report(delivery: Delivery, lane: Lane, result: Result) -> Report:
     webhook, n = delivery.effect.webhook, delivery.effect.n
     if result.code is None and result.status_code is not None:
+        WEBHOOKS.labels("delivered").inc()
         return Delivered(webhook, n, result.status_code, result.duration)
+    WEBHOOKS.labels("failed").inc()
     code = result.code or "internal"
     # The destination, not the address: what follows the host may be a secret of the receiver's.
     facts = {"job": delivery.item.job, "n": n, "destination": lane.destination, "status": result.status_code}

@@ -21,6 +21,8 @@ from callsheet.actors.child import ChildDiedError, Children, ChildSpec
 from callsheet.actors.child_wire import Setup
 from callsheet.actors.failpoints import failpoint
 from callsheet.actors.interrupts import Interrupts
+from callsheet.actors.metrics import STAGE_SLOTS, STAGES_NOW
+from callsheet.actors.metrics_board import Board
 from callsheet.actors.paid import BUYING_QUEUE, PaidSteps, provider_settings
 from callsheet.actors.reuse import Reuse
 from callsheet.actors.stage_run import Reason, StageRun, Tools
@@ -63,6 +65,7 @@ def run_worker(settings: Settings, queues: Iterable[str], concurrency: int | Non
         lanes.append(Lane(make_broker(settings.broker), queue, count, tools, running))
     for lane in lanes:
         lane.start()
+    board = Board(settings.broker, "worker").start()
     log.info("ready", queues=slots, worker=folders.name)
     while not stop.wait(SWEEP_SECONDS):
         folders.sweep()
@@ -72,6 +75,7 @@ def run_worker(settings: Settings, queues: Iterable[str], concurrency: int | Non
     folders.close()
     reuse.close()
     jobs.close()
+    board.stop()
     log.info("stopped", seconds=round(time.monotonic() - began, 2))
 
 
@@ -118,6 +122,8 @@ class Lane:
 
     def __init__(self, broker: Broker, queue: str, slots: int, tools: Tools, running: Running) -> None:
         self._broker, self._queue, self._tools, self._running = broker, queue, tools, running
+        self._now = STAGES_NOW.labels(queue)
+        STAGE_SLOTS.labels(queue).set(slots)
         declare(broker, queue, self._run_stage)
         self._worker = dramatiq.Worker(broker, queues={queue}, worker_threads=slots, worker_timeout=PICK_UP_MS)
         # What runs counts: nothing is fetched that could not begin at once, and so wait here behind a long stage.
@@ -160,7 +166,8 @@ class Lane:
 
     def _through(self, run: StageRun) -> bool:
         try:
-            return run.run()
+            with self._now.track_inprogress():
+                return run.run()
         finally:
             self._running.remove(run)
 

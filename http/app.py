@@ -14,6 +14,7 @@ from callsheet.actors.charged_store import open_charged_store
 from callsheet.actors.client import Jobs
 from callsheet.actors.failpoints import configure
 from callsheet.actors.feed import Feed
+from callsheet.actors.figures import Figures
 from callsheet.actors.keyring import Keyring
 from callsheet.actors.pipelines import load_pipelines
 from callsheet.actors.rate import Rates
@@ -30,10 +31,12 @@ from callsheet.http.health import Alive, Index, Ready
 from callsheet.http.hosts import HostCheck
 from callsheet.http.jobs import CancelJob, JobList, OneJob, RetryJob
 from callsheet.http.limits import JobRoom, RateGate
+from callsheet.http.metrics import Counting, Metrics
 from callsheet.http.openai_audio import Audio
 from callsheet.http.openai_errors import answer_error
 from callsheet.http.pipelines import PipelineList
 from callsheet.http.problems import ClientGoneError, Problem, drop_answer
+from callsheet.http.request_ids import RequestIds
 from callsheet.http.socket import JobSocket
 from callsheet.http.submit import Submitting
 from callsheet.http.tenant_events import TenantEvents
@@ -58,13 +61,16 @@ def create_app(settings: Settings) -> App:
     ping = settings.feed_ping_seconds
     uploads = Uploads(settings, open_uploads(settings), store.ledger)
     submitting = Submitting(settings, jobs, store, pipelines, uploads=uploads, room=JobRoom(jobs, limits))
+    figures = Figures(settings)
     middleware: Any = [
+        RequestIds(),
+        Counting(),
         HostCheck(None if settings.needs_keys else settings.allowed_hosts),
         Manners(),
         Doorkeeper(keyring, needs_keys=settings.needs_keys),
         RateGate(rates, limits, by_tenant=settings.needs_keys),
         TusManners(int(settings.max_upload_bytes)),
-        Lifespan(jobs, rates, feed, tenants),
+        Lifespan(jobs, rates, figures, feed, tenants),
     ]
     audio = partial(Audio, settings, jobs, store, pipelines=pipelines, submitting=submitting, feed=feed)
     app: Any = falcon.asgi.App(middleware=middleware)
@@ -72,6 +78,7 @@ def create_app(settings: Settings) -> App:
         ("/", Index()),
         ("/healthz", Alive()),
         ("/readyz", Ready(jobs, settings.data)),
+        ("/metrics", Metrics(figures)),
         *documents(pipelines, needs_keys=settings.needs_keys),
         ("/v1/pipelines", PipelineList(pipelines)),
         ("/v1/tickets", Tickets(keyring)),
@@ -132,14 +139,16 @@ def refuse_foreign_origin(req: falcon.asgi.Request) -> None:
 class Lifespan:
     """The start and the end of a process that serves."""
 
-    def __init__(self, jobs: Jobs, rates: Rates, *feeds: Feed | TenantFeed) -> None:
+    def __init__(self, jobs: Jobs, rates: Rates, figures: Figures, *feeds: Feed | TenantFeed) -> None:
         self._jobs = jobs
+        self._figures = figures
         self._rates = rates
         self._feeds = feeds
 
     async def process_startup(self, scope: dict[str, Any], _event: Any) -> None:
         """Tell the server how to let the watchers go when it stops: it would wait for them otherwise."""
         scope.setdefault("state", {})["stop"] = self._let_go
+        self._figures.board.start()
 
     async def process_shutdown(self, _scope: Any, _event: Any) -> None:
         """Close what is open; not at any price, since the process ends anyway."""
@@ -149,6 +158,7 @@ class Lifespan:
                     await feed.close()
                 await self._jobs.close()
                 await self._rates.close()
+                await asyncio.to_thread(self._figures.close)
 
     def _let_go(self) -> None:
         for feed in self._feeds:

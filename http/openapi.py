@@ -62,7 +62,8 @@ TAGS = {
 _ABOUT = (
     "Submit audio or video, watch every step, cancel, retry from any stage, take the artifacts. Each job has one "
     "owner; its events are numbered, and that number is its ETag and the cursor of its feeds. What can be read with "
-    "GET can be asked about with HEAD. Problems are RFC 9457, with a `code` that does not change."
+    "GET can be asked about with HEAD. Each answer has an `X-Request-ID`: yours, if it is plain. Problems are RFC "
+    "9457, with a `code` that does not change."
 )
 _REF = "#/components/schemas/{name}"
 _IN_PATH = re.compile(r"{(\w+)}")

@@ -1,4 +1,4 @@
-"""The operations on the service itself. They ask for no key."""
+"""The operations on the service itself. They ask for no key, but for figures of all tenants."""
 
 from __future__ import annotations
 
@@ -44,6 +44,15 @@ OPERATIONS: Table = {
         },
         problems=("not_ready",),
         example="{url}/readyz",
+    ),
+    ("GET", "/metrics"): Operation(
+        id="metrics",
+        tag=_TAG,
+        summary="What the service counts, for Prometheus",
+        description="Of all processes, whichever of them is asked, and of all tenants.",
+        scope="admin",
+        answers={200: Answer("Prometheus' text format.", {"text/plain": Raw({"type": "string"})})},
+        example="{url}/metrics",
     ),
     ("POST", "/v1/tickets"): Operation(
         id="getTicket",

@@ -117,13 +117,15 @@ class Problem(Exception):  # noqa: N818  it is the answer, not only an error
         """The HTTP status."""
         return PROBLEMS[self.code][0]
 
-    def body(self) -> bytes:
-        """The problem as JSON. What we cannot explain to a client (500) says nothing about us."""
+    def body(self, request_id: str = "") -> bytes:
+        """The problem as JSON. What we cannot explain to a client (500) says nothing about us, but how we can be asked
+        about it."""
         status, title = PROBLEMS[self.code]
         members: dict[str, Any] = {"type": f"urn:callsheet:problem:{self.code}", "title": title, "status": status}
         if self.detail and status != 500:
             members["detail"] = self.detail
-        return msgspec.json.encode({**members, "code": self.code, **self.more})
+        named = {"request_id": request_id} if request_id else {}
+        return msgspec.json.encode({**members, "code": self.code, **self.more, **named})
 
 
 def problem_of(error: Exception) -> Problem:
@@ -174,7 +176,7 @@ def put_problem(resp: falcon.asgi.Response, problem: Problem) -> None:
     """Make the response this problem."""
     resp.status = problem.status
     resp.content_type = "application/problem+json"
-    resp.data, resp.stream = problem.body(), None
+    resp.data, resp.stream = problem.body(getattr(resp.context, "request_id", "")), None
     resp.set_header("Cache-Control", "no-store")
     if problem.status == 503 and problem.code != "corrupt_record":
         resp.set_header("Retry-After", str(RETRY_AFTER_SECONDS))

@@ -184,6 +184,9 @@ class Problem(msgspec.Struct, frozen=True):
         msgspec.UnsetType
     ) = msgspec.UNSET
     allowed_actions: list[Action] | msgspec.UnsetType = msgspec.UNSET
+    request_id: Annotated[str, Meta(description="As in `X-Request-ID`: every line of the log has it.")] | (
+        msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 def _event_type(body: type[msgspec.Struct]) -> type[msgspec.Struct]:
