@@ -132,12 +132,13 @@ def test_an_id_that_is_none_is_not_found_and_touches_nothing(api: Api, addresses
                 seen.add((statuses(answer)[0], _body(answer)))
                 assert b"Set-Cookie" not in answer
         made = {key for key in set(journal.keys()) - before if not key.startswith(PartitionKeys(0).slot[:3].encode())}
+    assert len(seen) == 1, "the answers differ"
     assert [status for status, _ in seen] == [404]
     assert made == set()
 
 
 def _get(path: str) -> bytes:
-    return b"GET " + path.encode("latin-1") + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    return b"GET " + path.encode("latin-1") + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Request-ID: one\r\n\r\n"
 
 
 def _body(answer: bytes) -> bytes:
