@@ -249,6 +249,11 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="`auto` is `console` on a terminal and under `callsheet up`, else `json`."
     )
+    otel_endpoint: WebAddress = Field(
+        None,
+        description="OTLP/HTTP collector that traces go to, like `http://127.0.0.1:4318`; needs the extra `otel`. "
+        "Unset: no traces.",
+    )
     failpoints: str = Field("", description="For tests only: named points at which a role kills itself.")
 
     @property
