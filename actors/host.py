@@ -30,6 +30,7 @@ from callsheet.actors.metrics_board import Board
 from callsheet.actors.ownership import Ownership
 from callsheet.actors.pool import Pool
 from callsheet.actors.tenants import Tenants, limits_of
+from callsheet.actors.tracing import start_tracing, stop_tracing
 from callsheet.actors.uploads import open_uploads
 from callsheet.actors.webhook_post import Poster
 from callsheet.actors.webhooks import Deliverer
@@ -270,6 +271,7 @@ class Host:
 def run_host(settings: Settings) -> None:
     """Run a host until SIGTERM or SIGINT."""
     configure(settings.failpoints)
+    start_tracing(settings, "host")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -280,4 +282,5 @@ def run_host(settings: Settings) -> None:
     stop.wait()
     host.stop()
     board.stop()
+    stop_tracing()
     log.info("host stopped")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
 
 import structlog
 
+from callsheet.actors import tracing
 from callsheet.actors.committer import JournalDownError
 from callsheet.actors.errors import CorruptRecord
 from callsheet.actors.failpoints import failpoint
 from callsheet.actors.journal import Delivery, Journal, LostOwnershipError, OutboxItem
 from callsheet.actors.pool import Pool, PooledActor
 from callsheet.jobs.draft import Policy
-from callsheet.jobs.job import ACTIVE, Job
-from callsheet.jobs.messages import encode_message
+from callsheet.jobs.job import ACTIVE, Job, Origin
+from callsheet.jobs.messages import Chatter, Heartbeat, Submit, encode_message
 from callsheet.jobs.rules import decide
 
 log = structlog.get_logger("host")
@@ -88,10 +90,11 @@ class JobActor(PooledActor):
             self.job = self.owner.journal.load(self.job_id)
             self._loaded = True
         now = self.owner.now()
-        decision = decide(self.job, delivery.message, now, self.owner.jitter(), self.owner.policy)
-        failpoint("host.decided")
-        effects = self.owner.journal.commit(self.job, delivery, decision, now)
-        failpoint("host.committed")
+        with span_of(self.job, delivery):
+            decision = decide(self.job, delivery.message, now, self.owner.jitter(), self.owner.policy)
+            failpoint("host.decided")
+            effects = self.owner.journal.commit(self.job, delivery, decision, now)
+            failpoint("host.committed")
         if effects is None:
             return
         self.job = decision.job
@@ -109,3 +112,12 @@ class JobActor(PooledActor):
             self.owner.journal.set_aside(delivery.entry, fields, why)
         except (LostOwnershipError, JournalDownError) as lost:
             self.owner.lose(str(lost))
+
+
+def span_of(job: Job | None, delivery: Delivery) -> AbstractContextManager[Any]:
+    """The span of a decision and its commit, in the trace of the request that made the job. Chatter has none."""
+    message = delivery.message
+    if not tracing.is_on() or isinstance(message, Chatter | Heartbeat):
+        return nullcontext()
+    origin = job.origin if job else message.origin if isinstance(message, Submit) else Origin()
+    return tracing.span(f"decide {type(message).__name__}", origin.traceparent, job=delivery.job)

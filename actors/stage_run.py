@@ -6,13 +6,15 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import structlog
 from msgspec.structs import replace
 
+from callsheet.actors import tracing
 from callsheet.actors.blocking import BlockingJobs
 from callsheet.actors.child import Child, ChildDiedError, Children
 from callsheet.actors.child_wire import Advanced, Done, Raised, Ready, Request, Said, Showed
@@ -154,7 +156,8 @@ class StageRun:
             if job is None:
                 return self._stopped()
             self._job = job
-            with self._tools.folders.folder(f"{self.job}-{self._folder}") as folder:
+            self._log = self._log.bind(request_id=job.origin.request_id)
+            with self._span(job), self._tools.folders.folder(f"{self.job}-{self._folder}") as folder:
                 return self._run_in(folder, job)
         except BadFileError as error:
             return self._failed("bad_stage_output", f"The stage is wrong: {error}.")
@@ -166,6 +169,15 @@ class StageRun:
         except Exception:  # noqa: BLE001  (a claimed stage is reported, whatever happens here)
             self._log.exception("the stage could not be run")
             return self._failed("worker_error", "The worker could not run the stage.", retryable=True)
+
+    def _span(self, job: Job) -> AbstractContextManager[Any]:
+        facts: dict[str, str | int] = {
+            "job": job.id,
+            "pipeline": job.pipeline,
+            "token": self.token,
+            "attempt": job.attempt,
+        }
+        return tracing.span(f"stage {self.stage.partition(':')[0]}", job.origin.traceparent, stage=self.stage, **facts)
 
     def _run_in(self, folder: Path, job: Job) -> Ending:
         reporter = Reporter(

@@ -26,6 +26,7 @@ from callsheet.actors.metrics_board import Board
 from callsheet.actors.paid import BUYING_QUEUE, PaidSteps, provider_settings
 from callsheet.actors.reuse import Reuse
 from callsheet.actors.stage_run import Reason, StageRun, Tools
+from callsheet.actors.tracing import start_tracing, stop_tracing
 from callsheet.actors.work_folders import WorkFolders
 from callsheet.config.settings import TEST_PREFIX, Settings, SettingsError, environment
 
@@ -43,6 +44,7 @@ KEPT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", TEST_PREFIX)  # the last: how tests 
 def run_worker(settings: Settings, queues: Iterable[str], concurrency: int | None = None) -> None:
     """Run stages of these queues until SIGTERM or SIGINT. `concurrency`: of each queue, in place of the settings'."""
     failpoints.configure(settings.failpoints)
+    start_tracing(settings, "worker")
     slots = {queue: concurrency or getattr(settings, f"{queue}_concurrency") for queue in queues}
     slots = {queue: count for queue, count in slots.items() if count}
     if not slots:
@@ -76,6 +78,7 @@ def run_worker(settings: Settings, queues: Iterable[str], concurrency: int | Non
     reuse.close()
     jobs.close()
     board.stop()
+    stop_tracing()
     log.info("stopped", seconds=round(time.monotonic() - began, 2))
 
 

@@ -20,6 +20,7 @@ from callsheet.actors.pipelines import load_pipelines
 from callsheet.actors.rate import Rates
 from callsheet.actors.tenant_feed import TenantFeed
 from callsheet.actors.tenants import AsyncTenants, limits_of
+from callsheet.actors.tracing import start_tracing, stop_tracing
 from callsheet.actors.uploads import open_uploads
 from callsheet.config.settings import Settings
 from callsheet.http.artifacts import ArtifactFile, ArtifactList, ArtifactZip
@@ -41,6 +42,7 @@ from callsheet.http.socket import JobSocket
 from callsheet.http.submit import Submitting
 from callsheet.http.tenant_events import TenantEvents
 from callsheet.http.tickets import Tickets
+from callsheet.http.tracing import Tracing
 from callsheet.http.tus import TusManners
 from callsheet.http.uploads import OneUpload, UploadList, Uploads
 from callsheet.http.webhooks import RedeliverWebhook, WebhookList
@@ -52,6 +54,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 def create_app(settings: Settings) -> App:
     """The ASGI application of these settings. It connects to nothing before the first request."""
     configure(settings.failpoints)
+    start_tracing(settings, "api")
     jobs = Jobs(settings.journal, partitions=settings.partitions, reply_timeout=settings.reply_timeout)
     feed, tenants = Feed(jobs), TenantFeed(jobs)
     store = open_charged_store(settings)
@@ -65,6 +68,7 @@ def create_app(settings: Settings) -> App:
     middleware: Any = [
         RequestIds(),
         Counting(),
+        Tracing(),
         HostCheck(None if settings.needs_keys else settings.allowed_hosts),
         Manners(),
         Doorkeeper(keyring, needs_keys=settings.needs_keys),
@@ -159,6 +163,7 @@ class Lifespan:
                 await self._jobs.close()
                 await self._rates.close()
                 await asyncio.to_thread(self._figures.close)
+                await asyncio.to_thread(stop_tracing)
 
     def _let_go(self) -> None:
         for feed in self._feeds:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import falcon.asgi
+import structlog
+from msgspec.structs import replace
 
+from callsheet.actors import tracing
 from callsheet.actors.charged_store import ChargedStore
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import MailboxFull
@@ -18,10 +21,13 @@ from callsheet.http.problems import Problem
 from callsheet.http.reach import accepted, find_any, send, tenant_of
 from callsheet.http.references import ReferenceIntake
 from callsheet.http.represent import as_submitted
+from callsheet.http.request_ids import request_id
 from callsheet.http.threads import unbroken
 from callsheet.http.uploads import Uploads
-from callsheet.jobs.job import Job
+from callsheet.jobs.job import Job, Origin
 from callsheet.jobs.messages import Submit
+
+log = structlog.get_logger("api")
 
 
 class Submitting:
@@ -55,7 +61,7 @@ class Submitting:
         if key is None or await find_any(self._jobs, job) is None:
             await self._room.check(tenant)
         try:
-            submission = await intake.read(req, job, tenant)
+            submission = replace(await intake.read(req, job, tenant), origin=_origin(req))
             if key is not None and (known := await self._known(submission)):
                 await intake.taken()
                 return known
@@ -107,4 +113,9 @@ class Submitting:
             if removable:
                 await unbroken(self._store.remove_job, submission.job)
             raise
+        log.info("job accepted", job=submission.job, pipeline=submission.pipeline)
         return await self._jobs.job(submission.job) or as_submitted(submission)
+
+
+def _origin(req: falcon.asgi.Request) -> Origin:
+    return Origin(request_id(req), tracing.current())

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from callsheet.jobs.graph import StageSpec
-from callsheet.jobs.job import FileRef, InputRef
+from callsheet.jobs.job import FileRef, InputRef, Origin
 from callsheet.jobs.messages import Undecodable
 
 
@@ -23,6 +23,7 @@ class JobSubmitted(msgspec.Struct, frozen=True):
     fingerprint: str = ""
     callback_url: str | None = None
     callback_own_secret: bool = False
+    origin: Origin = Origin()
 
 
 class StageDispatched(msgspec.Struct, frozen=True):

@@ -55,6 +55,7 @@ def _submitted(event: e.Event, data: Any) -> Job:
         fingerprint=data.fingerprint,
         callback_url=data.callback_url,
         callback_own_secret=data.callback_own_secret,
+        origin=data.origin,
         status="queued",
         attempt=1,
         seq=event.seq,

@@ -41,6 +41,13 @@ class FileRef(msgspec.Struct, frozen=True):
     artifact: bool = False
 
 
+class Origin(msgspec.Struct, frozen=True):
+    """The request that made a job: its id, and the trace that the job's spans belong to (a W3C `traceparent`)."""
+
+    request_id: str = ""
+    traceparent: str = ""
+
+
 class JobError(msgspec.Struct, frozen=True):
     """Why a stage or a job failed. `code` is permanent; `retryable` says whether trying again can help."""
 
@@ -120,6 +127,7 @@ class Job(msgspec.Struct, frozen=True):
     expires_at: str | None = None
     callback_url: str | None = None
     callback_own_secret: bool = False
+    origin: Origin = Origin()
     webhooks: tuple[Webhook, ...] = ()
 
     def spec(self, stage: StageState) -> StageSpec:

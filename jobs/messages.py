@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from callsheet.jobs.graph import StageSpec
-from callsheet.jobs.job import FileRef, InputRef
+from callsheet.jobs.job import FileRef, InputRef, Origin
 
 
 class Command(msgspec.Struct, frozen=True, tag_field="type", kw_only=True):
@@ -35,6 +35,7 @@ class Submit(Command, frozen=True, tag=True):
     fingerprint: str = ""
     callback_url: str | None = None
     callback_own_secret: bool = False
+    origin: Origin = Origin()
 
 
 class Cancel(Command, frozen=True, tag=True):

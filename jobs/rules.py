@@ -96,6 +96,7 @@ def _submit(message: m.Submit, now: int, jitter: float, policy: Policy) -> Decis
         message.fingerprint,
         message.callback_url,
         message.callback_own_secret,
+        message.origin,
     )
     event = e.Event(1, "JobSubmitted", rfc3339(now), 1, body)
     draft = Draft(evolve(None, event), now, jitter, policy)

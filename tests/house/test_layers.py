@@ -38,7 +38,7 @@ BELONGS_TO = {
     "av": {"media"},
 }
 READS_THE_ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.putenv"}
-EXTRAS = ("s3",)  # imported only where the settings ask for it
+EXTRAS = ("s3", "otel")  # imported only where the settings ask for it
 PURE = {"jobs"}
 WRITES_A_PAGE = "docs.py"  # a command of its own, for `make docs`
 NOT_PURE = {"os", "time", "random", "socket", "threading", "subprocess", "asyncio", "pathlib", "io", "uuid", "secrets"}

@@ -1,0 +1,108 @@
+"""`/metrics` tells of the whole service, and each request has a name."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from callsheet.actors.figures import QUEUES
+from tests.http.service import Api, Stages, eventually
+
+
+def samples(api: Api, name: str) -> list[Sample]:
+    """The samples of one name, as Prometheus' own parser reads them."""
+    text = httpx.get(f"{api.url}/metrics", timeout=20).raise_for_status().text
+    return [s for family in text_string_to_metric_families(text) for s in family.samples if s.name == name]
+
+
+def total(api: Api, name: str, **labels: str) -> float:
+    return sum(s.value for s in samples(api, name) if labels.items() <= s.labels.items())
+
+
+def test_one_scrape_shows_every_process_whichever_answers_it(api: Api) -> None:
+    def seen() -> bool:
+        owned = samples(api, "callsheet_partitions_owned")
+        return [s.value for s in owned if s.labels["role"] == "host"] == [16.0]
+
+    eventually(seen)
+    apis = {s.labels["process"] for s in samples(api, "callsheet_partitions_owned") if s.labels["role"] == "api"}
+    assert len(apis) >= 2  # two workers, and APIs that other tests have just left
+
+
+def test_a_request_is_counted_by_its_route_and_not_by_its_path(api: Api, job: str) -> None:
+    httpx.get(f"{api.url}/v1/jobs/{job}")
+    httpx.get(f"{api.url}/no/such/{job}")
+
+    def counted() -> bool:
+        known = total(api, "callsheet_http_requests_total", route="/v1/jobs/{job_id}", method="GET", status="200")
+        unknown = total(api, "callsheet_http_requests_total", route="none", method="GET", status="404")
+        return known >= 1 and unknown >= 1
+
+    eventually(counted)
+    assert job not in httpx.get(f"{api.url}/metrics").text
+
+
+def test_a_dispatch_that_waits_for_a_worker_is_seen_with_its_age(api: Api, job: str) -> None:
+    assert job
+    assert eventually(lambda: total(api, "callsheet_queue_depth")) >= 1
+    assert total(api, "callsheet_dispatches_unclaimed") >= 1
+    assert eventually(lambda: total(api, "callsheet_queue_oldest_seconds")) > 0
+    assert {s.labels["queue"] for s in samples(api, "callsheet_queue_depth")} == set(QUEUES)
+
+
+def test_commits_are_counted_and_measured(api: Api, job: str) -> None:
+    assert job
+    assert eventually(lambda: total(api, "callsheet_commit_seconds_count", role="host")) >= 2
+    assert total(api, "callsheet_commits_total", answer="ok", role="host") >= 2
+    assert eventually(lambda: total(api, "callsheet_lease_changes_total", change="taken")) >= 16
+    assert total(api, "callsheet_commits_total", answer="fenced") == 0
+    assert [s.value for s in samples(api, "callsheet_partition_owned")] == [1.0] * 16
+
+
+def test_a_watcher_is_counted_for_as_long_as_it_watches(make_api: Callable[..., Api], job: str) -> None:
+    alone = make_api()
+    mine = [s.labels["process"] for s in samples(alone, "callsheet_http_requests_total")]
+    assert mine
+    with httpx.stream("GET", f"{alone.url}/v1/jobs/{job}/events", headers={"Accept": "text/event-stream"}) as feed:
+        next(feed.iter_lines())
+        assert total(alone, "callsheet_watchers", feed="job") >= 1
+    eventually(lambda: total(alone, "callsheet_watchers", feed="job") == 0)
+
+
+def test_a_redis_that_is_away_costs_its_own_figures_only(make_api: Callable[..., Api]) -> None:
+    api = make_api(broker_url="redis://127.0.0.1:1/0", rate_per_second="0")
+    assert {s.labels["server"]: s.value for s in samples(api, "callsheet_redis_up")} == {"journal": 1, "broker": 0}
+    assert len(samples(api, "callsheet_mailbox_messages")) == 16
+    assert samples(api, "callsheet_queue_depth") == []
+
+
+@pytest.mark.parametrize("given", ["abc-1.Z_9", "x" * 128])
+def test_a_plain_request_id_is_answered(client: httpx.Client, given: str) -> None:
+    answer = client.get(f"/v1/jobs/{'0' * 32}", headers={"X-Request-ID": given})
+    assert (answer.headers["X-Request-ID"], answer.json()["request_id"]) == (given, given)
+
+
+@pytest.mark.parametrize("given", ["", "a b", "x" * 129, 'a"b', "<script>", "é".encode()])
+def test_any_other_is_replaced(client: httpx.Client, given: str) -> None:
+    answer = client.get("/healthz", headers={"X-Request-ID": given})  # type: ignore[dict-item]  # bytes are sent as they are
+    assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-ID"])
+
+
+def test_a_submission_is_logged_with_its_job_and_its_request(api: Api, stages: Stages) -> None:
+    job = httpx.post(
+        f"{api.url}/v1/jobs",
+        data={"pipeline": "sample"},
+        files={"file": ("a.wav", b"sound")},
+        headers={"X-Request-ID": "submission-1"},
+    ).json()["id"]
+    lines = [json.loads(line) for line in api.said().splitlines() if job in line]
+    assert [(line["event"], line["request_id"]) for line in lines] == [("job accepted", "submission-1")]
+    submitted = stages.jobs.job(job)
+    assert submitted is not None
+    assert submitted.origin.request_id == "submission-1"
