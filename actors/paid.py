@@ -29,8 +29,16 @@ OVER = ("cancelling", "cancelled")
 
 def provider_settings(settings: Settings) -> ProviderSettings:
     """What the settings say of providers, with the keys."""
-    keys = {"gemini": settings.gemini_key, "fal": settings.fal_key}
+    keys = {
+        "gemini": settings.gemini_key,
+        "fal": settings.fal_key,
+        "deepgram": settings.deepgram_key,
+        "openai": settings.openai_key,
+        "llm": settings.llm_key,
+    }
     plain = {name: key.get_secret_value() for name, key in keys.items() if key is not None}
+    ready = set(plain) - {"llm"} | ({"openai"} if settings.openai_url else set())
+    ready |= {"llm"} if settings.llm_url and settings.llm_model else set()
     return ProviderSettings(
         gemini_key=plain.get("gemini", ""),
         gemini_url=settings.gemini_url,
@@ -41,10 +49,21 @@ def provider_settings(settings: Settings) -> ProviderSettings:
         fal_file_hosts=settings.fal_file_hosts,
         fal_relight_model=settings.fal_relight_model,
         fal_matte_model=settings.fal_matte_model,
+        deepgram_key=plain.get("deepgram", ""),
+        deepgram_url=settings.deepgram_url,
+        deepgram_model=settings.deepgram_model,
+        openai_key=plain.get("openai", ""),
+        openai_url=settings.openai_url or ProviderSettings().openai_url,
+        openai_model=settings.openai_model,
+        openai_minute_price=settings.openai_minute_price,
+        llm_key=plain.get("llm", ""),
+        llm_url=settings.llm_url or "",
+        llm_model=settings.llm_model,
         poll_seconds=settings.provider_poll_seconds,
         call_seconds=settings.provider_call_seconds,
+        recognition_seconds=settings.recognition_call_seconds,
         patience_seconds=settings.provider_patience_seconds,
-        ready=tuple(sorted(plain)),
+        ready=tuple(sorted(ready)),
     )
 
 

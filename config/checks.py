@@ -46,6 +46,12 @@ def _pool_wider_than_memory(s: Settings) -> str | None:
     return f"host_capacity={s.host_capacity} is below host_pool_threads={s.host_pool_threads}: threads would starve"
 
 
+def _half_a_language_model(s: Settings) -> str | None:
+    if bool(s.llm_url) == bool(s.llm_model):
+        return None
+    return "llm_url and llm_model go together: set both, or neither"
+
+
 def _slow_reply(s: Settings) -> str | None:
     if s.reply_timeout <= 30:
         return None
@@ -94,6 +100,7 @@ CHECKS = (
     _one_redis_for_two,
     _pool_wider_than_memory,
     _slow_reply,
+    _half_a_language_model,
     _no_room_for_one,
     _more_at_work_than_open,
     _bucket_settings_without_a_bucket,

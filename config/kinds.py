@@ -75,6 +75,10 @@ def _host_and_port(address: str) -> str:
 Folder = Annotated[Path, AfterValidator(_absolute)]
 RedisUrl = Annotated[str | None, BeforeValidator(_none_if_empty), AfterValidator(_redis_address)]
 BucketUrl = Annotated[str | None, BeforeValidator(_none_if_empty), AfterValidator(_bucket)]
+BaseUrl = Annotated[
+    Annotated[str, Field(pattern=r"^https?://[^/?#@\s]+(/[\w.~/-]*)?$", max_length=2000)] | None,
+    BeforeValidator(_none_if_empty),
+]
 WebAddress = Annotated[str | None, BeforeValidator(_none_if_empty), AfterValidator(_web_address)]
 Names = Annotated[
     tuple[Annotated[str, AfterValidator(_pipeline_reference)], ...],

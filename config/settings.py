@@ -17,6 +17,7 @@ from callsheet.config.kinds import (
     HOUR,
     MIB,
     Addresses,
+    BaseUrl,
     BucketUrl,
     Count,
     Delays,
@@ -38,6 +39,7 @@ __all__ = ["Settings", "SettingsError", "environment", "load_settings"]
 
 PREFIX = "CALLSHEET_"
 WEB_ORIGIN = r"^https?://[^/?#@\s]+$"
+ANY_MODEL = r"^[\w.:@/-]{1,200}$"
 TEST_PREFIX = "CALLSHEET_TEST_"
 
 
@@ -237,6 +239,31 @@ class Settings(BaseSettings):
         "fal-ai/birefnet/v2/video",
         pattern=r"^[\w.-]+(/[\w.-]+)+$",
         description="The model that cuts a subject out of a video.",
+    )
+    deepgram_key: SecretStr | None = Field(None, description="Key of Deepgram, an engine of `transcribe`. Unset: off.")
+    deepgram_url: str = Field("https://api.deepgram.com", pattern=WEB_ORIGIN, description="Where Deepgram is.")
+    deepgram_model: str = Field("nova-2", pattern=r"^[\w.-]+$", description="The model of Deepgram that recognises.")
+    openai_key: SecretStr | None = Field(
+        None, description="Key of the engine `openai` of `transcribe`. Off while neither this nor `openai_url` is set."
+    )
+    openai_url: BaseUrl = Field(
+        None,
+        description="Where that engine is: any endpoint that speaks OpenAI's `/audio/transcriptions`. "
+        "Unset: `https://api.openai.com/v1`.",
+    )
+    openai_model: str = Field("whisper-1", pattern=ANY_MODEL, description="The model that it is asked for.")
+    openai_minute_price: float = Field(
+        0.006, ge=0, le=100, description="What a minute costs there, in US dollars, for the cost that jobs report."
+    )
+    llm_url: BaseUrl = Field(
+        None,
+        description="A language model for summaries, chapters and highlights: any endpoint that speaks OpenAI's "
+        "`/chat/completions`, such as `http://127.0.0.1:11434/v1`. Unset: off.",
+    )
+    llm_key: SecretStr | None = Field(None, description="Its key, if it takes one.")
+    llm_model: str = Field("", pattern=f"^$|{ANY_MODEL}", description="The model that it is asked for.")
+    recognition_call_seconds: Seconds = Field(
+        600.0, description="Longest silence of an engine of `transcribe` within one call."
     )
     provider_poll_seconds: Seconds = Field(2.0, description="Pause between two looks at an order that is in work.")
     provider_call_seconds: Seconds = Field(120.0, description="Longest wait for a provider within one call.")

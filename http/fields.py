@@ -67,6 +67,12 @@ class Fields:
             raise Problem("missing_part", "a submission names its 'pipeline'")
         return self._pipeline
 
+    @property
+    def graph(self) -> tuple[StageSpec, ...]:
+        """The graph of a job with these params. Raises Problem."""
+        self.check()
+        return self.pipeline.graph(self._params)
+
     def submission(
         self, job: str, tenant: str, file: InputRef, identity: tuple[Any, ...], graph: tuple[StageSpec, ...] = ()
     ) -> Submit:
@@ -82,7 +88,7 @@ class Fields:
             tenant=tenant,
             pipeline=pipeline.name,
             params=self._params,
-            graph=graph or pipeline.specs,
+            graph=graph or self.graph,
             input=file,
             fingerprint=fingerprint(pipeline.name, self._params, *identity, *told),
             callback_url=self._callback_url,

@@ -100,7 +100,7 @@ class ReferenceIntake:
     def _by_address(self, job: str, tenant: str, url: str) -> Submit:
         if (why := why_forbidden(url, self._settings.allowed_addresses)) is not None:
             raise Problem("url_forbidden", why)
-        graph = with_fetch(self._fields.pipeline.specs)
+        graph = with_fetch(self._fields.graph)
         if graph is None:
             raise Problem("source_unsupported", "it has a stage 'fetch' of its own, or too many")
         name = clean_filename(unquote(urlsplit(url).path, errors="replace"))

@@ -7,6 +7,21 @@ from collections.abc import Iterator, Sequence
 
 from callsheet.media.transcript import Word, make_word
 
+SMALL = 400  # words: stretches up to here are compared with all words, longer ones without the commonest
+
+
+def opcodes(heard: Sequence[str], wanted: Sequence[str]) -> list[tuple[str, int, int, int, int]]:
+    """As difflib has them. The commonest words of a long text anchor nothing at first (comparing each with each would
+    take minutes); in the stretches that differ then they do."""
+    found: list[tuple[str, int, int, int, int]] = []
+    for kind, i1, i2, j1, j2 in difflib.SequenceMatcher(None, heard, wanted, autojunk=True).get_opcodes():
+        if kind == "replace" and max(i2 - i1, j2 - j1) <= SMALL:
+            inner = difflib.SequenceMatcher(None, heard[i1:i2], wanted[j1:j2], autojunk=False).get_opcodes()
+            found += [(k, i1 + a, i1 + b, j1 + c, j1 + d) for k, a, b, c, d in inner]
+        else:
+            found.append((kind, i1, i2, j1, j2))
+    return found
+
 
 def corrected(heard: Sequence[Word], text: str, seconds: float, begin: float = 0.0) -> list[Word]:
     """The words of `text` with times: a word that was heard keeps its own; those in the place of others share the time
@@ -15,9 +30,8 @@ def corrected(heard: Sequence[Word], text: str, seconds: float, begin: float = 0
     They lie between `begin` and `seconds`, such as the ends of a clip.
     """
     wanted = [made for part in text.split() if (made := make_word(f" {part}", 0.0, 0.0, 1.0)) is not None]
-    matcher = difflib.SequenceMatcher(None, [w.word for w in heard], [w.word for w in wanted], autojunk=False)
     found: list[Word] = []
-    for kind, i1, i2, j1, j2 in matcher.get_opcodes():
+    for kind, i1, i2, j1, j2 in opcodes([w.word for w in heard], [w.word for w in wanted]):
         if kind == "equal" or (kind == "replace" and i2 - i1 == j2 - j1):
             found += [_timed(new, old.start, old.end) for old, new in zip(heard[i1:i2], wanted[j1:j2], strict=True)]
         elif j2 > j1:

@@ -6,17 +6,15 @@ In languages written without spaces the characters are aligned, and each is a wo
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from callsheet.media.corrected import corrected
+from callsheet.media.corrected import corrected, opcodes
 from callsheet.media.errors import MediaError
 from callsheet.media.transcript import Transcript, Utterance, Word, build, join_words, make_word, mean
 
 ROOM = 2.0  # seconds around an utterance that words put in at its ends may take, where nobody else speaks
-SMALL = 400  # words: stretches up to here are compared with all words, longer ones without the commonest
 
 
 def correct(transcript: Transcript, texts: Mapping[int, str]) -> Transcript:
@@ -30,7 +28,7 @@ def correct(transcript: Transcript, texts: Mapping[int, str]) -> Transcript:
         words = utterance.words if text is None else _put_right(transcript, at, text)
         if words:
             found.append(utterance if text is None else _with_words(utterance, words))
-    return build(
+    made = build(
         found,
         language=transcript.language,
         language_probability=transcript.language_probability,
@@ -39,6 +37,7 @@ def correct(transcript: Transcript, texts: Mapping[int, str]) -> Transcript:
         processing_time=transcript.processing_time,
         cost=transcript.cost,
     )
+    return replace(made, summary=transcript.summary, chapters=transcript.chapters)
 
 
 def split(transcript: Transcript, text: str) -> dict[int, str]:
@@ -60,25 +59,12 @@ def split(transcript: Transcript, text: str) -> dict[int, str]:
 def _owners(heard: Sequence[str], wanted: Sequence[str], of: Sequence[int]) -> list[int]:
     """For each wanted word the utterance it belongs to."""
     owners: list[int] = []
-    for kind, i1, i2, j1, j2 in _opcodes(heard, wanted):
+    for kind, i1, i2, j1, j2 in opcodes(heard, wanted):
         if kind == "insert":
             owners += [of[max(i1 - 1, 0)]] * (j2 - j1)
         elif kind != "delete":
             owners += [of[i1 + (j - j1) * (i2 - i1) // (j2 - j1)] for j in range(j1, j2)]
     return owners
-
-
-def _opcodes(heard: Sequence[str], wanted: Sequence[str]) -> list[tuple[str, int, int, int, int]]:
-    """As difflib has them. The commonest words of a long text anchor nothing at first (comparing each with each would
-    take minutes); in the stretches that differ then they do."""
-    found: list[tuple[str, int, int, int, int]] = []
-    for kind, i1, i2, j1, j2 in difflib.SequenceMatcher(None, heard, wanted, autojunk=True).get_opcodes():
-        if kind == "replace" and max(i2 - i1, j2 - j1) <= SMALL:
-            inner = difflib.SequenceMatcher(None, heard[i1:i2], wanted[j1:j2], autojunk=False).get_opcodes()
-            found += [(k, i1 + a, i1 + b, j1 + c, j1 + d) for k, a, b, c, d in inner]
-        else:
-            found.append((kind, i1, i2, j1, j2))
-    return found
 
 
 def _put_right(transcript: Transcript, at: int, text: str) -> tuple[Word, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 import docx
 import msgspec
 
-from callsheet.media.transcript import Paragraph, Transcript, Utterance, speaker_label
+from callsheet.media.transcript import UNPRINTABLE, Paragraph, Transcript, Utterance, speaker_label
 
 NOTHING = "(no speech was found)"
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -54,6 +54,7 @@ def document_json(transcript: Transcript) -> bytes:
         "version": 1,
         "language": transcript.language,
         "duration_ms": _ms(transcript.duration),
+        **({"summary": transcript.summary} if transcript.summary else {}),
         "speakers": [{"id": s.id, "label": s.label} for s in transcript.speakers],
         "blocks": [_block(p, [spoken[i] for i in p.utterances]) for p in transcript.paragraphs],
     }
@@ -97,6 +98,10 @@ def docx_bytes(transcript: Transcript, title: str = "Transcript") -> bytes:
     document.core_properties.comments = ""
     document.add_heading(title, level=1)
     document.add_paragraph(_facts(transcript))
+    if transcript.summary:
+        document.add_heading("Summary", level=2)
+        document.add_paragraph(UNPRINTABLE.sub("", transcript.summary))
+        document.add_heading("Text", level=2)
     for paragraph in transcript.paragraphs:
         line = document.add_paragraph()
         line.add_run(f"[{clock(paragraph.start)}] {_voice(paragraph.speaker)}").bold = True

@@ -74,8 +74,19 @@ class Confidence(msgspec.Struct, frozen=True):
     min: float
 
 
-class Transcript(msgspec.Struct, frozen=True):
-    """All that was heard. `duration` and `processing_time` in seconds, `cost` in US dollars (0 when local)."""
+class Chapter(msgspec.Struct, frozen=True):
+    """A part of the recording with a title; seconds, the edges are those of utterances."""
+
+    title: str
+    start: float
+    end: float
+
+
+class Transcript(msgspec.Struct, frozen=True, omit_defaults=True):
+    """All that was heard. `duration` and `processing_time` in seconds, `cost` in US dollars (0 when local).
+
+    `summary` and `chapters` only where they were asked for, and somebody can write them.
+    """
 
     language: str | None
     language_probability: float
@@ -90,6 +101,8 @@ class Transcript(msgspec.Struct, frozen=True):
     utterances: tuple[Utterance, ...]
     speakers: tuple[Speaker, ...]
     paragraphs: tuple[Paragraph, ...]
+    summary: str = ""
+    chapters: tuple[Chapter, ...] = ()
 
 
 def make_word(raw: str, start: float, end: float, confidence: float, speaker: int | None = None) -> Word | None:
@@ -119,6 +132,13 @@ def join_words(words: Iterable[Word]) -> str:
 def ends_sentence(word: Word) -> bool:
     """Whether it is written with the end of a sentence."""
     return bool(SENTENCE_END.search(word.punctuated_word))
+
+
+def utterances_of(words: Iterable[Word]) -> list[Utterance]:
+    """All the utterances of these words, which are in order."""
+    builder = UtteranceBuilder()
+    found = [builder.push(word) for word in words]
+    return [utterance for utterance in (*found, builder.close()) if utterance is not None]
 
 
 class UtteranceBuilder:
@@ -168,6 +188,7 @@ def build(
     model: str,
     processing_time: float,
     cost: float = 0.0,
+    summary: str = "",
 ) -> Transcript:
     """The whole transcript from its utterances, which are in order."""
     words = tuple(word for utterance in utterances for word in utterance.words)
@@ -187,6 +208,7 @@ def build(
         utterances=tuple(utterances),
         speakers=speakers(utterances),
         paragraphs=found,
+        summary=summary,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, overload
 
@@ -209,12 +209,16 @@ def _name_of(stage: str | Stage) -> str:
 
 
 class Pipeline(msgspec.Struct, frozen=True):
-    """A pipeline: a name, a msgspec Struct of params (its JSON Schema is public), and stages in order."""
+    """A pipeline: a name, a msgspec Struct of params (its JSON Schema is public), and stages in order.
+
+    `placed` tells of a job's params which stages go to another queue than their own (stage -> queue).
+    """
 
     name: str
     params: type[msgspec.Struct]
     stages: tuple[Stage, ...]
     description: str = ""
+    placed: Callable[[Any], Mapping[str, Queue]] | None = None
 
     def __post_init__(self) -> None:
         check_graph(self.specs)
@@ -227,6 +231,13 @@ class Pipeline(msgspec.Struct, frozen=True):
     def specs(self) -> tuple[StageSpec, ...]:
         """The graph."""
         return tuple(s.spec for s in self.stages)
+
+    def graph(self, params: dict[str, Any]) -> tuple[StageSpec, ...]:
+        """The graph of a job with these params, which it keeps. Raises msgspec.ValidationError."""
+        if self.placed is None:
+            return self.specs
+        queues = self.placed(msgspec.convert(params, self.params))
+        return tuple(msgspec.structs.replace(spec, queue=queues.get(spec.name, spec.queue)) for spec in self.specs)
 
     def function(self, stage: str) -> StageFunction:
         """The function of a stage, by the name in the graph (`clip` for the instance `clip:3`)."""

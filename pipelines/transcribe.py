@@ -12,14 +12,16 @@ from typing import Annotated, Any
 
 import msgspec
 
-from callsheet.jobs.graph import RetryPolicy
+from callsheet.jobs.graph import Queue, RetryPolicy
 from callsheet.media import corrections, documents, limits, recognise, subtitles, weights
 from callsheet.media.audio import to_speech_wav
+from callsheet.media.engines import remote
+from callsheet.media.engines.base import Wanted
 from callsheet.media.probe import MediaFacts
 from callsheet.media.probe import probe as probe_file
 from callsheet.media.quality import measure_file
 from callsheet.media.speech import Region, find_speech
-from callsheet.media.transcript import Transcript, Utterance, build
+from callsheet.media.transcript import Transcript, Utterance, build, utterances_of
 from callsheet.pipelines.declare import OutputFile, Pipeline, StageContext, StageOutput, stage
 
 TEXT_LIMIT = 64 * 1024  # bytes of the transcript that the job itself carries; the files hold all of it
@@ -37,6 +39,13 @@ class Correction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TranscribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a client may ask of a transcription."""
 
+    engine: Annotated[
+        remote.Engine,
+        msgspec.Meta(
+            description="Who recognises: this server (`local`), or a paid service where one is configured: Deepgram, "
+            "or an endpoint that speaks OpenAI's protocol. A retry cannot turn from `local` to another."
+        ),
+    ] = "local"
     language: (
         Annotated[
             str, msgspec.Meta(pattern="^[a-z]{2,3}$", description="Language spoken, ISO 639-1. Detected if absent.")
@@ -48,7 +57,8 @@ class TranscribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         msgspec.Meta(
             pattern="^[a-z0-9][a-z0-9.-]*$",
             max_length=64,
-            description="Whisper model: base, small, large-v3 ..., or a folder of the server's models folder.",
+            description="With `local`, the Whisper model: base, small, large-v3 ..., or a folder of the server's "
+            "models folder.",
         ),
     ] = "base"
     beam_size: Annotated[
@@ -61,8 +71,19 @@ class TranscribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     temperature: Annotated[
         float, msgspec.Meta(ge=0, le=1, description="Where decoding begins: 0 takes the likeliest words, more guesses.")
     ] = 0.0
-    diarize: Annotated[bool, msgspec.Meta(description="Tell speakers apart, if the server can.")] = False
+    diarize: Annotated[
+        bool, msgspec.Meta(description="Tell speakers apart: Deepgram does, the other engines warn that they cannot.")
+    ] = False
     summarize: Annotated[bool, msgspec.Meta(description="Add a summary, if the server can.")] = False
+    pay_again: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0,
+            le=100,
+            description="How many orders whose fate is unknown, and which may have been paid, you put up with. See the "
+            "error `payment_unknown`.",
+        ),
+    ] = 0
     corrections: Annotated[
         tuple[Correction, ...],
         msgspec.Meta(
@@ -90,14 +111,22 @@ class TranscribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def probe(context: StageContext) -> StageOutput:
     """Check the file and what was asked for, before any work is done."""
-    recognise.check_language(context.params.language)
-    weights.check_name(context.params.model)
+    engine = _check_engine(context.params)
     facts = probe_file(context.input.path)
     context.log(f"{facts.media_type}, {facts.duration:.1f} s, {len(facts.audio)} audio stream(s)")
     return StageOutput(
-        data={"facts": msgspec.to_builtins(facts)},
+        data={"facts": msgspec.to_builtins(facts), **engine},
         input={"duration": facts.duration, "media_type": facts.media_type},
     )
+
+
+def _check_engine(params: TranscribeParams) -> dict[str, Any]:
+    """What is recognised by whom, where that is not to be seen from the params. Raises MediaError."""
+    if params.engine != "local":
+        return {"engine": remote.check(params.engine, translate=params.translate)}
+    recognise.check_language(params.language)
+    weights.check_name(params.model)
+    return {}
 
 
 def audio(context: StageContext) -> StageOutput:
@@ -134,6 +163,12 @@ def speech(context: StageContext) -> StageOutput:
 
 def transcribe(context: StageContext) -> StageOutput:
     """The words, with times."""
+    transcript = _local(context) if context.params.engine == "local" else _remote(context)
+    (context.folder / "words.json").write_bytes(msgspec.json.encode(transcript))
+    return StageOutput(files=(OutputFile("words.json", "application/json"),), result=_result(transcript))
+
+
+def _local(context: StageContext) -> Transcript:
     started, params = time.monotonic(), context.params
     regions = msgspec.json.decode(context.file("speech", "speech.json").read_bytes(), type=list[Region])
     partials = _Partials(context)
@@ -153,7 +188,7 @@ def transcribe(context: StageContext) -> StageOutput:
         on_utterance=partials.add,
     )
     partials.flush()
-    transcript = build(
+    return build(
         heard.utterances,
         language=heard.language,
         language_probability=heard.language_probability,
@@ -161,8 +196,38 @@ def transcribe(context: StageContext) -> StageOutput:
         model=params.model,
         processing_time=time.monotonic() - started,
     )
-    (context.folder / "words.json").write_bytes(msgspec.json.encode(transcript))
-    return StageOutput(files=(OutputFile("words.json", "application/json"),), result=_result(transcript))
+
+
+def _remote(context: StageContext) -> Transcript:
+    started, params, seconds = time.monotonic(), context.params, _facts(context).duration
+    wanted = Wanted(
+        wav=context.file("audio", "speech.wav"),
+        seconds=seconds,
+        language=params.language,
+        translate=params.translate,
+        hint=params.hint,
+        temperature=params.temperature,
+        diarize=params.diarize,
+        summarize=params.summarize,
+    )
+    heard, model, cost = remote.hear(
+        params.engine,
+        wanted,
+        context.folder,
+        ledger=context.ledger,
+        accepted_losses=params.pay_again,
+        tell=context.progress,
+    )
+    return build(
+        utterances_of(heard.words),
+        language=heard.language,
+        language_probability=heard.language_probability,
+        duration=seconds,
+        model=model,
+        processing_time=time.monotonic() - started,
+        cost=cost,
+        summary=heard.summary,
+    )
 
 
 ARTIFACTS: tuple[tuple[str, str, Renderer], ...] = (
@@ -188,7 +253,7 @@ def artifacts(context: StageContext) -> StageOutput:
     transcript = corrected or transcript
     files: list[OutputFile] = []
     warnings = [w for name in ("quality", "speech") for w in context.data(name)["warnings"]]
-    warnings += _unmet(context.params)
+    warnings += _unmet(context.params, transcript)
     for number, (name, media_type, render) in enumerate(ARTIFACTS):
         try:
             made = render(transcript)
@@ -239,13 +304,14 @@ def _warning(code: str, message: str) -> dict[str, str]:
     return {"code": code, "message": message}
 
 
-def _unmet(params: TranscribeParams) -> list[dict[str, str]]:
-    """What was asked for and no configured engine gives: said, not passed over."""
+def _unmet(params: TranscribeParams, transcript: Transcript) -> list[dict[str, str]]:
+    """What was asked for and not given: said, not passed over."""
     unmet = []
-    if params.diarize:
-        unmet.append(_warning("diarization_unavailable", "No engine here tells speakers apart; no line names one."))
-    if params.summarize:
-        unmet.append(_warning("summary_unavailable", "No engine here writes summaries; there is none."))
+    if params.diarize and params.engine != "deepgram":
+        why = f"The engine {params.engine} does not tell speakers apart; no line names one."
+        unmet.append(_warning("diarization_unavailable", why))
+    if params.summarize and not transcript.summary:
+        unmet.append(_warning("summary_unavailable", "Nobody here writes summaries of this; there is none."))
     return unmet
 
 
@@ -262,13 +328,23 @@ def _result(transcript: Transcript) -> dict[str, Any]:
         "cost": transcript.cost,
         "text": text[:TEXT_LIMIT].decode(errors="ignore"),
         "text_truncated": len(text) > TEXT_LIMIT,
+        **({"summary": transcript.summary} if transcript.summary else {}),
     }
 
 
 _TWICE = RetryPolicy(tries=2)  # what can pass on a second try is a crash or a full disk; media errors are final
 
+LOCAL_PARAMS = ("language", "model", "beam_size", "hint", "translate", "temperature")
+
+
+def _placed(params: TranscribeParams) -> dict[str, Queue]:
+    """Who buys runs where the keys are."""
+    return {} if params.engine == "local" else {"transcribe": "io"}
+
+
 pipeline = Pipeline(
     name="transcribe",
+    placed=_placed,
     params=TranscribeParams,
     description="Speech in an audio or video file to a transcript, subtitles and documents.",
     stages=(
@@ -282,8 +358,8 @@ pipeline = Pipeline(
             deadline=8 * 3600,
             retry=_TWICE,
             weight=80,
-            version="1",
-            uses=("language", "model", "beam_size", "hint", "translate", "temperature"),
+            version="2",
+            uses=(*LOCAL_PARAMS, "engine", "diarize", "summarize", "pay_again"),
         ),
         stage(artifacts, needs=("quality", "speech", "transcribe"), deadline=600, retry=_TWICE, weight=2),
     ),

@@ -85,7 +85,7 @@ class Provider(Protocol):
 class ProviderSettings(msgspec.Struct, frozen=True):
     """Whom to ask, with which key, and how patiently. An empty key: that provider is not configured.
 
-    `ready` names the configured ones, also where the keys themselves are not given.
+    `ready` names the configured ones, also where the keys themselves are not given (`keyless`).
     """
 
     gemini_key: str = ""
@@ -97,9 +97,21 @@ class ProviderSettings(msgspec.Struct, frozen=True):
     fal_file_hosts: tuple[str, ...] = ("fal.media", "storage.googleapis.com")
     fal_relight_model: str = "fal-ai/id-v2v/relight"
     fal_matte_model: str = "fal-ai/birefnet/v2/video"
+    deepgram_key: str = ""
+    deepgram_url: str = "https://api.deepgram.com"
+    deepgram_model: str = "nova-2"
+    openai_key: str = ""
+    openai_url: str = "https://api.openai.com/v1"
+    openai_model: str = "whisper-1"
+    openai_minute_price: float = 0.006
+    llm_key: str = ""
+    llm_url: str = ""
+    llm_model: str = ""
     poll_seconds: float = 2.0
     call_seconds: float = 120.0
+    recognition_seconds: float = 600.0
     patience_seconds: float = 1500.0
+    keyless: bool = False
     ready: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -108,10 +120,17 @@ class ProviderSettings(msgspec.Struct, frozen=True):
 
     def without_keys(self) -> ProviderSettings:
         """The same for a process that never calls anybody."""
-        return msgspec.structs.replace(self, gemini_key="", fal_key="")
+        keys = {name: "" for name in self.__struct_fields__ if name.endswith("_key")}
+        return msgspec.structs.replace(self, **keys, keyless=True)
 
 
-CONFIGURED_BY = {"gemini": "CALLSHEET_GEMINI_KEY", "fal": "CALLSHEET_FAL_KEY"}
+CONFIGURED_BY = {
+    "gemini": "CALLSHEET_GEMINI_KEY",
+    "fal": "CALLSHEET_FAL_KEY",
+    "deepgram": "CALLSHEET_DEEPGRAM_KEY",
+    "openai": "CALLSHEET_OPENAI_KEY or CALLSHEET_OPENAI_URL",
+    "llm": "CALLSHEET_LLM_URL and CALLSHEET_LLM_MODEL",
+}
 _current = ProviderSettings()
 
 

@@ -60,19 +60,25 @@ class Web:
         *,
         json: Any = None,
         content: Path | None = None,
+        form: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
         with_key: bool = True,
         once: bool = False,
         limit: int = MAX_JSON,
         passes: tuple[int, ...] = (),
     ) -> Answer:
-        """Call, and give back an answer of 2xx, or one of `passes`. Raises ProviderError."""
+        """Call, and give back an answer of 2xx, or one of `passes`. Raises ProviderError.
+
+        `content` is the body, read as it is sent; with a `form` it is the part `file` of one.
+        """
         own = {**(self._headers if with_key else {}), **(headers or {})}
 
         def attempt() -> Answer:
             body = content.open("rb") if content else None
             try:
-                arguments = {"json": json} if json is not None else {"content": body}
+                arguments: dict[str, Any] = {"json": json} if json is not None else {"content": body}
+                if form is not None and content:
+                    arguments = {"data": form, "files": {"file": (content.name, body)}}
                 with self._answering(method, url, headers=own, **arguments) as response:
                     return self._read(response, limit, passes)
             finally:
