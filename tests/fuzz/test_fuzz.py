@@ -35,7 +35,7 @@ def journal(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def key(journal: RedisServer) -> str:
     """The header of somebody who may do everything."""
     with redis.Redis.from_url(journal.url) as client:
-        return f"Bearer {KeyStore(client).create('fuzz', ('read', 'write'))[1]}"
+        return f"Bearer {KeyStore(client).create('fuzz', ('read', 'write', 'admin'))[1]}"
 
 
 @pytest.fixture(scope="module")
