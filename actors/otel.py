@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 FLUSH_MS = 3_000
-SEND_SECONDS = 5
+SEND_SECONDS, SEND_EVERY_MS = 5, 1_000
 _w3c = TraceContextTextMapPropagator()
 Facts = Mapping[str, str | int]
 
@@ -28,7 +28,7 @@ class Tracer:
         resource = Resource.create({"service.name": f"callsheet-{role}", "service.namespace": "callsheet"})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         exporter = OTLPSpanExporter(f"{endpoint}/v1/traces", timeout=SEND_SECONDS)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=SEND_EVERY_MS))
         self._tracer = self._provider.get_tracer("callsheet")
 
     def close(self) -> None:
