@@ -191,7 +191,7 @@ class StageRun:
         try:
             ending = self._found(folder, job, reporter)
             if ending is None:
-                ending = self._published(folder, self._run_child(self._request(folder, job), reporter, job))
+                ending = self._published(folder, self._run_child(self._request(folder, job), reporter, job), reporter)
         except BaseException:
             reporter.close(0.0)
             raise
@@ -217,11 +217,13 @@ class StageRun:
     def _onward(self) -> str:
         return "" if self.sign.reason else self._tools.name()
 
-    def _published(self, folder: Path, heard: Done | Ending) -> Ending:
+    def _published(self, folder: Path, heard: Done | Ending, reporter: Reporter) -> Ending:
         """The ending of what was heard: when the stage is done, its files are in the store first."""
         if not isinstance(heard, Done):
             return heard
         out = heard.output
+        if out.files:
+            reporter.start()  # a store, or the ledger of what it holds, may take a while
         refs = self._tools.store.publish(self.job, self._folder, folder, out.files)
         failpoint("worker.published")
         return Succeeded(self.stage, self.token, refs, out.data, out.result, out.items, out.input, self._onward())
