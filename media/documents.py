@@ -13,7 +13,7 @@ from typing import Any
 import docx
 import msgspec
 
-from callsheet.media.transcript import UNPRINTABLE, Paragraph, Transcript, Utterance, speaker_label
+from callsheet.media.transcript import UNPRINTABLE, Chapter, Paragraph, Transcript, Utterance, speaker_label
 
 NOTHING = "(no speech was found)"
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -55,6 +55,7 @@ def document_json(transcript: Transcript) -> bytes:
         "language": transcript.language,
         "duration_ms": _ms(transcript.duration),
         **({"summary": transcript.summary} if transcript.summary else {}),
+        **({"chapters": [_chapter(c) for c in transcript.chapters]} if transcript.chapters else {}),
         "speakers": [{"id": s.id, "label": s.label} for s in transcript.speakers],
         "blocks": [_block(p, [spoken[i] for i in p.utterances]) for p in transcript.paragraphs],
     }
@@ -86,6 +87,10 @@ def _line(utterance: Utterance) -> dict[str, Any]:
     }
 
 
+def _chapter(chapter: Chapter) -> dict[str, Any]:
+    return {"title": chapter.title, "start_ms": _ms(chapter.start), "end_ms": _ms(chapter.end)}
+
+
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
@@ -101,6 +106,8 @@ def docx_bytes(transcript: Transcript, title: str = "Transcript") -> bytes:
     if transcript.summary:
         document.add_heading("Summary", level=2)
         document.add_paragraph(UNPRINTABLE.sub("", transcript.summary))
+        for chapter in transcript.chapters:
+            document.add_paragraph(f"[{clock(chapter.start)}] {chapter.title}")
         document.add_heading("Text", level=2)
     for paragraph in transcript.paragraphs:
         line = document.add_paragraph()

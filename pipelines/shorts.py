@@ -6,14 +6,17 @@ probe ─┬▶ audio ─▶ speech ─▶ transcribe ─┬▶ highlights ─�
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from callsheet.jobs.graph import RetryPolicy
 from callsheet.media import highlights as scoring
+from callsheet.media import judged
 from callsheet.media import shots as shot_finder
 from callsheet.media.blurb import written
 from callsheet.media.errors import MediaError
-from callsheet.media.material import Material, Wish, levels
+from callsheet.media.material import Candidate, Choice, Material, Wish, levels
 from callsheet.media.pictures import look
 from callsheet.media.shots import Shots
 from callsheet.pipelines import transcribe as transcription
@@ -64,16 +67,36 @@ def highlights(context: StageContext) -> StageOutput:
     wish = Wish(params.target_clips, params.clip_min_seconds, params.clip_max_seconds)
     found = scoring.candidates(material, wish)
     context.progress(0.7, f"{len(found)} candidates")
-    chosen = scoring.settle(choose(found, wish), material, wish)
+    choices, notes = _choices(context, found, material, wish)
+    chosen = scoring.settle(choices, material, wish)
     inside = [[w for w in transcript.words if c.start <= w.start and w.end <= c.end] for c in chosen]
     clips = [written(choice, words, n) for n, (choice, words) in enumerate(zip(chosen, inside, strict=True))]
     short = f"The material gives {len(clips)} clips of that length, not {wish.count}."
-    warnings = [warning("fewer_clips", short)] if len(clips) < wish.count else []
+    warnings = notes + ([warning("fewer_clips", short)] if len(clips) < wish.count else [])
     return StageOutput(
         data={"clips": len(clips)},
         items=tuple({"number": n, "choice": msgspec.to_builtins(clip)} for n, clip in enumerate(clips)),
         result={"warnings": warnings + context.data("speech")["warnings"]},
     )
+
+
+def _choices(
+    context: StageContext, found: Sequence[Candidate], material: Material, wish: Wish
+) -> tuple[Sequence[Choice], list[dict[str, str]]]:
+    """The language model's choices if it is to choose; those of the scorer else, and where it fails, with a warning."""
+    if context.params.chooser == "offline" or not material.words:
+        return choose(found, wish), []
+    dropped: list[str] = []
+    try:
+        made = judged.choose(
+            found, wish, material.words, ledger=context.ledger, folder=context.folder, tell=dropped.append
+        )
+    except MediaError as error:
+        return choose(found, wish), [warning("llm_failed", f"The scorer chose, since: {error.message}")]
+    for line in dropped:
+        context.log(line)
+    said = f"{len(dropped)} clip(s) of the language model do not agree with the transcript, and were left out."
+    return made, [warning("choices_dropped", said)] if dropped else []
 
 
 def clip(context: StageContext) -> StageOutput:
@@ -98,6 +121,7 @@ _TWICE = RetryPolicy(tries=2)  # what can pass on a second try is a crash or a f
 
 pipeline = Pipeline(
     name="shorts",
+    placed=lambda params: {"highlights": "io"} if params.chooser == "llm" else {},
     params=ShortsParams,
     description="A long video to short clips: highlights chosen, framed for phones, captioned, levelled.",
     stages=(

@@ -90,6 +90,13 @@ class ShortsParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             description="vertical is 9:16, square 1:1, horizontal 16:9; auto: vertical, square for a square picture."
         ),
     ] = "auto"
+    chooser: Annotated[
+        Literal["offline", "llm"],
+        msgspec.Meta(
+            description="Who chooses the clips: this server's scorer, or a language model, where one is configured. "
+            "A retry cannot turn from `offline` to `llm`."
+        ),
+    ] = "offline"
     captions: Annotated[
         Captions, msgspec.Meta(description="Style of the captions that are burned in; none for none.")
     ] = "highlight"

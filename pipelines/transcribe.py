@@ -13,10 +13,11 @@ from typing import Annotated, Any
 import msgspec
 
 from callsheet.jobs.graph import Queue, RetryPolicy
-from callsheet.media import corrections, documents, limits, recognise, subtitles, weights
+from callsheet.media import chapters, corrections, documents, limits, recognise, subtitles, weights
 from callsheet.media.audio import to_speech_wav
 from callsheet.media.engines import remote
 from callsheet.media.engines.base import Wanted
+from callsheet.media.errors import MediaError
 from callsheet.media.probe import MediaFacts
 from callsheet.media.probe import probe as probe_file
 from callsheet.media.quality import measure_file
@@ -74,7 +75,13 @@ class TranscribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     diarize: Annotated[
         bool, msgspec.Meta(description="Tell speakers apart: Deepgram does, the other engines warn that they cannot.")
     ] = False
-    summarize: Annotated[bool, msgspec.Meta(description="Add a summary, if the server can.")] = False
+    summarize: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Add a summary, if the engine writes one or a language model is configured; that "
+            "adds chapters, too."
+        ),
+    ] = False
     pay_again: Annotated[
         int,
         msgspec.Meta(
@@ -253,7 +260,8 @@ def artifacts(context: StageContext) -> StageOutput:
     transcript = corrected or transcript
     files: list[OutputFile] = []
     warnings = [w for name in ("quality", "speech") for w in context.data(name)["warnings"]]
-    warnings += _unmet(context.params, transcript)
+    transcript, said = _described(context, transcript)
+    warnings += [*said, *_unmet(context.params, transcript)]
     for number, (name, media_type, render) in enumerate(ARTIFACTS):
         try:
             made = render(transcript)
@@ -263,8 +271,27 @@ def artifacts(context: StageContext) -> StageOutput:
             context.log(f"{name}: {type(error).__name__}")
             warnings.append(_warning("artifact_failed", f"{name} could not be made."))
         context.progress((number + 1) / len(ARTIFACTS), name)
-    changed = _result(corrected) | {"corrected": True} if corrected else {}
+    changed = _result(transcript) | {"corrected": True} if corrected else _description(transcript)
     return StageOutput(files=tuple(files), result={"warnings": warnings, **changed})
+
+
+def _described(context: StageContext, transcript: Transcript) -> tuple[Transcript, list[dict[str, str]]]:
+    """The transcript with a summary and chapters, where they are asked for and a language model is configured; what
+    goes wrong with it is a warning."""
+    if not (context.params.summarize and transcript.utterances and chapters.available()):
+        return transcript, []
+    try:
+        made, dropped = chapters.described(transcript, context.ledger, context.folder)
+    except MediaError as error:
+        return transcript, [_warning("llm_failed", f"The language model gave nothing: {error.message}")]
+    said = f"{dropped} chapter(s) of the language model begin where nobody begins to speak, and were left out."
+    return made, [_warning("chapters_dropped", said)] if dropped else []
+
+
+def _description(transcript: Transcript) -> dict[str, Any]:
+    """What is written of the transcript, where somebody did."""
+    told = {"summary": transcript.summary, "chapters": [msgspec.to_builtins(c) for c in transcript.chapters]}
+    return {name: value for name, value in told.items() if value}
 
 
 def _corrected(transcript: Transcript, params: TranscribeParams) -> Transcript | None:
@@ -328,7 +355,7 @@ def _result(transcript: Transcript) -> dict[str, Any]:
         "cost": transcript.cost,
         "text": text[:TEXT_LIMIT].decode(errors="ignore"),
         "text_truncated": len(text) > TEXT_LIMIT,
-        **({"summary": transcript.summary} if transcript.summary else {}),
+        **_description(transcript),
     }
 
 
@@ -339,7 +366,8 @@ LOCAL_PARAMS = ("language", "model", "beam_size", "hint", "translate", "temperat
 
 def _placed(params: TranscribeParams) -> dict[str, Queue]:
     """Who buys runs where the keys are."""
-    return {} if params.engine == "local" else {"transcribe": "io"}
+    buys: dict[str, Queue] = {"transcribe": "io"} if params.engine != "local" else {}
+    return buys | {"artifacts": "io"} if params.summarize else buys
 
 
 pipeline = Pipeline(

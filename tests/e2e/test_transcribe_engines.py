@@ -1,0 +1,94 @@
+"""Recognition by Deepgram, and a language model, in the whole service: paid once, cancelled at once, told in full."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import Service
+from tests.house.running import Running, free_port, wait_for
+from tests.media.engines import FakeDeepgram, FakeOpenAI
+from tests.providers.fakes import KEY, Reply, serving
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(scope="module")
+def deepgram() -> Iterator[FakeDeepgram]:
+    server = FakeDeepgram()
+    with serving(server):
+        yield server
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[FakeOpenAI]:
+    server = FakeOpenAI()
+    server.chat = [{"summary": "A greeting.", "chapters": [{"title": "Hello", "start": 0.0}]}]
+    with serving(server):
+        yield server
+
+
+@pytest.fixture(scope="module")
+def paying(
+    redis_binary: Path, tmp_path_factory: pytest.TempPathFactory, deepgram: FakeDeepgram, model: FakeOpenAI
+) -> Iterator[Service]:
+    """The service with Deepgram and a language model configured."""
+    folder, port = tmp_path_factory.mktemp("paying"), free_port()
+    env = {
+        "CALLSHEET_PORT": str(port),
+        "CALLSHEET_DATA": str(folder / "data"),
+        "CALLSHEET_PIPELINES": "callsheet.pipelines.transcribe:pipeline",
+        "CALLSHEET_DEEPGRAM_KEY": KEY,
+        "CALLSHEET_DEEPGRAM_URL": deepgram.url,
+        "CALLSHEET_LLM_URL": f"{model.url}/v1",
+        "CALLSHEET_LLM_KEY": KEY,
+        "CALLSHEET_LLM_MODEL": "m",
+    }
+    up = Running([str(Path(sys.executable).with_name("callsheet")), "up"], folder / "output", **env)
+    try:
+        up.until("Callsheet is ready", 60)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as api:
+            yield Service(up, api, folder / "data")
+    finally:
+        up.clean_up()
+
+
+def test_a_job_is_recognised_by_deepgram_described_by_a_model_and_no_retry_pays_again(
+    paying: Service, deepgram: FakeDeepgram, model: FakeOpenAI, jfk: Path
+) -> None:
+    answer = paying.submit(jfk, engine="deepgram", diarize=True)
+    first = paying.until(answer.json()["id"])
+    assert (first["status"], first["error"]) == ("completed", None)
+    assert first["result"]["cost"] == pytest.approx(11 / 60 * 0.006, rel=0.01)
+    assert b"Speaker 2: Hello, Ann." in paying.artifact(first["id"], "transcript.txt")
+    assert paying.api.post(f"/v1/jobs/{first['id']}/retry", json={"from_stage": "transcribe"}).status_code == 202
+    second = paying.until(first["id"])
+    assert (second["status"], second["attempt"], deepgram.paid) == ("completed", 2, 1)
+    described = paying.until(paying.submit(jfk, engine="deepgram", diarize=True, summarize=True).json()["id"])
+    assert described["result"]["summary"] == "Two people greet each other."
+    assert [chapter["title"] for chapter in described["result"]["chapters"]] == ["Hello"]
+    assert (deepgram.paid, model.paid) == (2, 1)
+
+
+def test_a_cancel_ends_a_job_that_waits_for_its_engine(paying: Service, deepgram: FakeDeepgram, jfk: Path) -> None:
+    calls = len(deepgram.calls)
+    deepgram.plans["listen"] = [Reply(hang=60.0)]
+    id_ = paying.submit(jfk, engine="deepgram", language="fr").json()["id"]
+    deepgram.until("listen", calls + 1, 60)
+    assert paying.api.post(f"/v1/jobs/{id_}/cancel").status_code == 202
+    assert paying.until(id_, seconds=30)["status"] == "cancelled"
+    wait_for(lambda: not paying.leftovers())
+
+
+def test_an_engine_that_is_not_configured_is_named_by_the_first_stage(paying: Service, jfk: Path) -> None:
+    job = paying.until(paying.submit(jfk, engine="openai").json()["id"])
+    assert (job["status"], job["error"]["code"], job["error"]["stage"]) == (
+        "failed",
+        "provider_not_configured",
+        "probe",
+    )
+    assert "CALLSHEET_OPENAI_KEY" in job["error"]["message"]
