@@ -29,7 +29,9 @@ def start(redis_binary: Path, tmp_path: Path) -> Iterator[Start]:
 
     def start() -> tuple[Running, httpx.Client]:
         port, output = free_port(), tmp_path / f"output-{len(everything)}"
-        up = Running(command, output, CALLSHEET_PORT=str(port), CALLSHEET_DATA=str(tmp_path / "data"))
+        # Nothing is used again here: the same recording is to be transcribed each time.
+        given = {"CALLSHEET_PORT": str(port), "CALLSHEET_DATA": str(tmp_path / "data"), "CALLSHEET_REUSE": "off"}
+        up = Running(command, output, **given)
         everything.append(up)
         up.until(f"Callsheet is ready: http://127.0.0.1:{port}\n", 60)
         clients.append(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30))
