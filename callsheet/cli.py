@@ -99,6 +99,22 @@ def check(
     raise typer.Exit(0 if well else 1)
 
 
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Look at this set-up, running or not, and say what to do. The exit code is 1 if there is a problem."""
+    from callsheet.actors.checkup import Finding
+    from callsheet.config.settings import SettingsError, load_settings
+    from callsheet.doctor import examine, report
+
+    try:
+        findings = examine(load_settings())
+    except SettingsError as error:
+        findings = iter([Finding("settings", "problem", str(error), "see docs/settings.md")])
+    raise typer.Exit(0 if report(findings, as_json=as_json) else 1)
+
+
 app.add_typer(keys, name="keys")
 app.add_typer(tenants, name="tenants")
 app.add_typer(webhooks, name="webhooks")

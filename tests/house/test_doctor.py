@@ -1,0 +1,132 @@
+"""`callsheet doctor` finds nothing to say about a good set-up, and says of a bad one what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callsheet.actors import checkup
+from callsheet.actors.checkup import Finding, look_at_servers
+from callsheet.actors.committer import connect
+from callsheet.config.settings import Settings, environment
+from callsheet.doctor import examine
+from tests.http.service import ROOT, Api, Role, eventually, free_port
+from tests.servers import RedisServer
+
+
+def doctor(*arguments: str, **settings: str) -> tuple[int, str]:
+    """Its exit code, and what it says."""
+    command = [sys.executable, "-m", "callsheet", "doctor", *arguments]
+    env = {**environment(**settings), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60, cwd=ROOT)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout
+
+
+def problems(findings: list[Finding]) -> dict[str, str]:
+    assert all(finding.todo for finding in findings if finding.level != "ok")
+    return {finding.check: finding.what for finding in findings if finding.level == "problem"}
+
+
+@pytest.fixture
+def service(redis_url: str, broker_url: str, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The settings of a whole service that runs."""
+    shared = {
+        "redis_url": redis_url,
+        "broker_url": broker_url,
+        "data": str(tmp_path / "data"),
+        "pipelines": "tests.http.sample:pipeline",
+        "cpu_concurrency": "1",
+        "io_concurrency": "0",
+        "api_workers": "1",
+    }
+    roles = [Role("host", tmp_path / "host.log", **shared), Role("worker", tmp_path / "worker.log", **shared)]
+    api = Api(tmp_path / "api.log", **shared)
+    try:
+        api.wait()
+        eventually(lambda: "ready" in roles[1].said(), 30)
+        yield {**shared, "port": str(api.port)}
+    finally:
+        for role in (api, *roles):
+            role.kill()
+
+
+def test_a_good_service_has_no_problem_and_the_exit_code_is_0(service: dict[str, str]) -> None:
+    def seen() -> dict[str, Any]:
+        code, said = doctor("--json", **service)
+        found: dict[str, Any] = json.loads(said)
+        assert code == (0 if found["ok"] else 1)
+        return found if found["ok"] else {}
+
+    found = eventually(seen, 40)  # a worker that has just begun has not shown itself yet
+    well = {f["check"] for f in found["findings"] if f["level"] == "ok"}
+    servers, files = {"journal", "broker", "clock", "keys"}, {"data", "ffmpeg", "store"}
+    assert well - {"model"} == {*servers, *files, "port", "hosts", "pipelines", "workers"}
+
+
+def test_a_journal_that_may_lose_jobs_is_a_problem_and_the_exit_code_is_1(
+    make_redis: Callable[..., RedisServer], broker_url: str, tmp_path: Path
+) -> None:
+    journal = make_redis("journal", "--appendfsync", "everysec", "--maxmemory-policy", "allkeys-lru")
+    port = str(free_port())
+    code, said = doctor(redis_url=journal.url, broker_url=broker_url, data=str(tmp_path), port=port)
+    assert code == 1
+    assert "PROBLEM journal   appendfsync is everysec: jobs that were accepted may be lost" in said
+    assert "-> redis-cli CONFIG SET appendfsync always" in said
+    assert "PROBLEM journal   maxmemory-policy is allkeys-lru: it may forget jobs" in said
+    assert "PROBLEM hosts     none has ever run on this journal" in said
+    assert "PROBLEM workers   none takes the queue cpu" in said
+
+
+def test_one_server_for_both_is_a_warning(settings: Settings) -> None:
+    found = list(look_at_servers(settings, settings.journal, settings.journal))
+    assert [f.what for f in found if f.level == "warning"] == ["is the same server as the journal's"]
+
+
+def test_a_server_that_is_away_is_a_problem(settings: Settings) -> None:
+    found = list(look_at_servers(settings, "redis://127.0.0.1:1/0", settings.broker))
+    assert problems(found).keys() == {"journal"}
+
+
+def test_a_service_for_the_network_without_a_key_is_a_problem(settings: Settings) -> None:
+    found = list(look_at_servers(settings.model_copy(update={"auth": "keys"}), settings.journal, settings.broker))
+    assert problems(found)["keys"] == "every request needs one, and there is none"
+
+
+def test_a_clock_that_is_wrong_is_a_problem(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = connect(settings.journal)
+    seconds, _ = client.time()
+    monkeypatch.setattr(checkup.time, "time", lambda: seconds - 3600.0)
+    found = list(look_at_servers(settings, settings.journal, settings.broker))
+    assert problems(found)["clock"].startswith("this machine is -36")
+    client.close()
+
+
+def test_what_is_wrong_with_this_machine_is_said(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        update = {
+            "data": tmp_path / "file" / "data",
+            "port": somebody.getsockname()[1],
+            "model": "no-such-model",
+            "pipelines": ("no.such:pipeline",),
+        }
+        somebody.listen()
+        found = list(examine(settings.model_copy(update=update)))
+    assert problems(found).keys() >= {"data", "port", "model", "pipelines", "store", "hosts"}
+
+
+def test_settings_that_cannot_work_are_one_problem() -> None:
+    code, said = doctor("--json", bind="0.0.0.0", auth="off")
+    (finding,) = json.loads(said)["findings"]
+    assert (code, finding["check"], finding["level"]) == (1, "settings", "problem")
+    assert "opens the service to the network" in finding["what"]
+    assert os.linesep not in finding["what"]
