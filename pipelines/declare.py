@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, Protocol, TypedDict, Unpack, overload
 
 import msgspec
 
@@ -123,48 +123,34 @@ class Stage(msgspec.Struct, frozen=True):
     run: StageFunction
 
 
-Needs = tuple["str | Stage", ...]
+class StageOptions(TypedDict, total=False):
+    """What may be said of a stage; see `stage`."""
+
+    name: str | None
+    needs: tuple[str | Stage, ...]
+    queue: Queue
+    deadline: float
+    retry: RetryPolicy | None
+    each: str | Stage | None
+    may_fail: bool
+    weight: float
+    version: str
+    uses: tuple[str, ...] | None
 
 
 @overload
-def stage(
-    run: StageFunction,
-    *,
-    name: str | None = None,
-    needs: Needs = (),
-    queue: Queue = "cpu",
-    deadline: float = 3600.0,
-    retry: RetryPolicy | None = None,
-    each: str | Stage | None = None,
-    may_fail: bool = False,
-    weight: float = 1.0,
-    version: str = "",
-    uses: tuple[str, ...] | None = None,
-) -> Stage: ...
+def stage(run: StageFunction, **options: Unpack[StageOptions]) -> Stage: ...
 
 
 @overload
-def stage(
-    run: None = None,
-    *,
-    name: str | None = None,
-    needs: Needs = (),
-    queue: Queue = "cpu",
-    deadline: float = 3600.0,
-    retry: RetryPolicy | None = None,
-    each: str | Stage | None = None,
-    may_fail: bool = False,
-    weight: float = 1.0,
-    version: str = "",
-    uses: tuple[str, ...] | None = None,
-) -> Callable[[StageFunction], Stage]: ...
+def stage(run: None = None, **options: Unpack[StageOptions]) -> Callable[[StageFunction], Stage]: ...
 
 
 def stage(
     run: StageFunction | None = None,
     *,
     name: str | None = None,
-    needs: Needs = (),
+    needs: tuple[str | Stage, ...] = (),
     queue: Queue = "cpu",
     deadline: float = 3600.0,
     retry: RetryPolicy | None = None,
