@@ -28,7 +28,7 @@ def correct(transcript: Transcript, texts: Mapping[int, str]) -> Transcript:
         words = utterance.words if text is None else _put_right(transcript, at, text)
         if words:
             found.append(utterance if text is None else _with_words(utterance, words))
-    made = build(
+    return build(
         found,
         language=transcript.language,
         language_probability=transcript.language_probability,
@@ -36,8 +36,9 @@ def correct(transcript: Transcript, texts: Mapping[int, str]) -> Transcript:
         model=transcript.model,
         processing_time=transcript.processing_time,
         cost=transcript.cost,
+        summary=transcript.summary,
+        translated=transcript.translated,
     )
-    return replace(made, summary=transcript.summary, chapters=transcript.chapters)
 
 
 def split(transcript: Transcript, text: str) -> dict[int, str]:

@@ -53,6 +53,7 @@ def document_json(transcript: Transcript) -> bytes:
     document = {
         "version": 1,
         "language": transcript.language,
+        **({"translated_to": "en"} if transcript.translated else {}),
         "duration_ms": _ms(transcript.duration),
         **({"summary": transcript.summary} if transcript.summary else {}),
         **({"chapters": [_chapter(c) for c in transcript.chapters]} if transcript.chapters else {}),
@@ -124,6 +125,8 @@ def _facts(transcript: Transcript) -> str:
     facts = [f"Length {clock(transcript.duration)}", f"{transcript.word_count} words"]
     if transcript.language:
         facts.append(f"language {transcript.language}")
+    if transcript.translated:
+        facts.append("translated to English")
     return ", ".join([*facts, f"model {transcript.model}"])
 
 

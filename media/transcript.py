@@ -85,7 +85,8 @@ class Chapter(msgspec.Struct, frozen=True):
 class Transcript(msgspec.Struct, frozen=True, omit_defaults=True):
     """All that was heard. `duration` and `processing_time` in seconds, `cost` in US dollars (0 when local).
 
-    `summary` and `chapters` only where they were asked for, and somebody can write them.
+    `summary` and `chapters` only where they were asked for, and somebody can write them. `translated`: `language` is
+    what was spoken, and the text is English.
     """
 
     language: str | None
@@ -103,6 +104,7 @@ class Transcript(msgspec.Struct, frozen=True, omit_defaults=True):
     paragraphs: tuple[Paragraph, ...]
     summary: str = ""
     chapters: tuple[Chapter, ...] = ()
+    translated: bool = False
 
 
 def make_word(raw: str, start: float, end: float, confidence: float, speaker: int | None = None) -> Word | None:
@@ -189,6 +191,7 @@ def build(
     processing_time: float,
     cost: float = 0.0,
     summary: str = "",
+    translated: bool = False,
 ) -> Transcript:
     """The whole transcript from its utterances, which are in order."""
     words = tuple(word for utterance in utterances for word in utterance.words)
@@ -209,6 +212,7 @@ def build(
         speakers=speakers(utterances),
         paragraphs=found,
         summary=summary,
+        translated=translated,
     )
 
 

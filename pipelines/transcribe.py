@@ -202,6 +202,7 @@ def _local(context: StageContext) -> Transcript:
         duration=_facts(context).duration,
         model=params.model,
         processing_time=time.monotonic() - started,
+        translated=params.translate,
     )
 
 
@@ -232,6 +233,7 @@ def _remote(context: StageContext) -> Transcript:
         duration=seconds,
         model=model,
         processing_time=time.monotonic() - started,
+        translated=params.translate,
         cost=cost,
         summary=heard.summary,
     )
@@ -350,6 +352,7 @@ def _result(transcript: Transcript) -> dict[str, Any]:
         "duration": transcript.duration,
         "word_count": transcript.word_count,
         "confidence": msgspec.to_builtins(transcript.confidence),
+        **({"translated_to": "en"} if transcript.translated else {}),
         "model": transcript.model,
         "processing_time": transcript.processing_time,
         "cost": transcript.cost,

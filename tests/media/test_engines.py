@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import docx
 import msgspec
 import pytest
 
@@ -163,6 +164,19 @@ def test_an_endpoint_without_words_has_those_of_its_segments(attempt: Attempt, o
     assert [w.punctuated_word for w in made.words] == ["Good", "morning.", "Hello,", "Ann!"]
     assert (made.words[1].start, made.words[1].end) == (pytest.approx(0.357, abs=0.001), 1.0)
     assert openai.calls == ["translations"]
+
+
+def test_a_translation_says_so_wherever_the_language_stands(attempt: Attempt, openai: FakeOpenAI) -> None:
+    openai.answer["language"] = "german"
+    made = attempt.transcribe(engine="openai", translate=True)
+    assert (made.language, made.translated) == ("de", True)
+    assert recipe._result(made)["translated_to"] == "en"
+    _, folder = attempt.artifacts(engine="openai", translate=True, corrected_text=made.text.replace("Ann", "Anna"))
+    document = json.loads((folder / "document.json").read_text())
+    assert (document["language"], document["translated_to"]) == ("de", "en")
+    facts = docx.Document(str(folder / "transcript.docx")).paragraphs[1].text
+    assert "language de, translated to English" in facts
+    assert json.loads((folder / "transcript.json").read_text())["translated"] is True
 
 
 @pytest.mark.parametrize("engine", ["deepgram", "openai"])
