@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterable
 from typing import Any
 
@@ -34,6 +35,7 @@ class Figures:
         broker = settings.broker_url or settings.journal
         self._broker = connect(broker, ANSWER_SECONDS)
         self._partitions = settings.partitions
+        self._data = settings.data
         self.board = Board(broker, "api")
 
     def close(self) -> None:
@@ -44,8 +46,11 @@ class Figures:
 
     def text(self) -> bytes:
         """Everything that can be had now. A Redis that is away costs its figures, and says so."""
+        disk = GaugeMetricFamily("callsheet_disk_free_bytes", "Room on the data folder's disk, as this API sees it.")
+        with contextlib.suppress(OSError):
+            disk.add_metric([], shutil.disk_usage(self._data).free)
         up = GaugeMetricFamily("callsheet_redis_up", "Whether that Redis answers.", labels=["server"])
-        metrics: list[Metric] = [up]
+        metrics: list[Metric] = [disk, up]
         snapshots = [self.board.own()]
         for server, look in (("journal", self._of_the_journal), ("broker", self._of_the_broker)):
             try:

@@ -22,8 +22,8 @@ from callsheet.actors.committer import connect
 from callsheet.actors.metrics import REGISTRY
 
 log = structlog.get_logger("metrics")
-EVERY_SECONDS = 5.0
-EXPIRES_MS = 20_000
+EVERY_SECONDS = 2.0
+EXPIRES_MS = 10_000
 ANSWER_SECONDS = 2.0
 MOST_PROCESSES = 500
 BOARD = "cs:metrics"  # zset, in the broker's Redis: process -> when it last wrote (ms, the server's clock)

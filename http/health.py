@@ -39,7 +39,11 @@ class Alive:
 
 
 class Ready:
-    """`/readyz`: the journal answers, every partition has an owner, and files can be kept."""
+    """`/readyz`: the journal answers, every partition has an owner that can write to it, and files can be kept.
+
+    Neither a full disk nor a missing worker makes it unready: jobs can be read, watched and forgotten all the same, and
+    whoever takes the service away from its clients for that takes away the remedy. `/metrics` and the doctor tell.
+    """
 
     def __init__(self, jobs: Jobs, data: Path) -> None:
         self._jobs = jobs
@@ -50,9 +54,10 @@ class Ready:
         try:
             async with asyncio.timeout(2.0):
                 await self._jobs.ping()
+                writable = await asyncio.to_thread(os.access, self._data, os.W_OK | os.X_OK)
         except (Unavailable, TimeoutError) as error:
-            raise Problem("not_ready", str(error) or "the journal does not answer") from None
-        if not await asyncio.to_thread(os.access, self._data, os.W_OK | os.X_OK):
+            raise Problem("not_ready", str(error) or "the journal or the file system does not answer") from None
+        if not writable:
             raise Problem("not_ready", "the folder for files is not writable")
         resp.media = {"status": "ready"}
 
