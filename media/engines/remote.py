@@ -34,6 +34,7 @@ def hear(
     engine: Engine, wanted: Wanted, folder: Path, *, ledger: Path, accepted_losses: int, tell: Tell
 ) -> tuple[Heard, str, float]:
     """What the engine hears, the model that it was, and the cost in US dollars. Raises ProviderError, MediaError."""
+    check(engine, translate=wanted.translate)  # again, since a retry may have changed the params after `probe`
     settings = current()
     if settings.keyless:
         raise MediaError("engine_needs_new_job", "A retry cannot turn to a paid engine: submit the file as a new job.")

@@ -263,6 +263,15 @@ def test_what_an_engine_cannot_do_is_refused_before_any_work(
     assert caught.value.code == code
 
 
+def test_a_retry_cannot_turn_to_an_engine_that_is_not_configured(
+    attempt: Attempt, openai: FakeOpenAI, settings: ProviderSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "_current", msgspec.structs.replace(settings, ready=("deepgram",)))
+    with pytest.raises(MediaError) as caught:
+        attempt.transcribe(engine="openai")
+    assert (caught.value.code, openai.calls) == ("provider_not_configured", [])
+
+
 def test_a_process_without_keys_says_that_a_retry_cannot_turn_to_a_paid_engine(
     attempt: Attempt, settings: ProviderSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
