@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from callsheet.pipelines.declare import StageContext
-from callsheet.pipelines.transcribe import TranscribeParams
+from callsheet.pipelines.transcribe_params import TranscribeParams
 
 SPEECH_PARAMS = ("language", "model", "hint")
 

@@ -6,119 +6,30 @@ probe ─▶ audio ─┬▶ quality ─────────────┐
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
 from callsheet.jobs.graph import Queue, RetryPolicy
-from callsheet.media import chapters, corrections, documents, limits, recognise, subtitles, weights
+from callsheet.media import chapters, corrections, documents, subtitles
 from callsheet.media.audio import to_speech_wav
-from callsheet.media.engines import remote
-from callsheet.media.engines.base import Wanted
 from callsheet.media.errors import MediaError
-from callsheet.media.probe import MediaFacts
 from callsheet.media.probe import probe as probe_file
 from callsheet.media.quality import measure_file
-from callsheet.media.speech import Region, find_speech
-from callsheet.media.transcript import Transcript, Utterance, build, utterances_of
+from callsheet.media.speech import find_speech
+from callsheet.media.transcript import Transcript
+from callsheet.pipelines import transcribe_engines as engines
 from callsheet.pipelines.declare import OutputFile, Pipeline, StageContext, StageOutput, stage
+from callsheet.pipelines.transcribe_params import TranscribeParams
 
 TEXT_LIMIT = 64 * 1024  # bytes of the transcript that the job itself carries; the files hold all of it
-PARTIAL_SECONDS = 1.0
 Renderer = Callable[[Transcript], str | bytes]
-
-
-class Correction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is really said in an utterance."""
-
-    utterance: Annotated[int, msgspec.Meta(ge=1, description="Its id, as in transcript.json.")]
-    text: Annotated[str, msgspec.Meta(max_length=5000, description="Its text; an empty one leaves it out.")]
-
-
-class TranscribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a client may ask of a transcription."""
-
-    engine: Annotated[
-        remote.Engine,
-        msgspec.Meta(
-            description="Who recognises: this server (`local`), or a paid service where one is configured: Deepgram, "
-            "or an endpoint that speaks OpenAI's protocol. A retry cannot turn from `local` to another."
-        ),
-    ] = "local"
-    language: (
-        Annotated[
-            str, msgspec.Meta(pattern="^[a-z]{2,3}$", description="Language spoken, ISO 639-1. Detected if absent.")
-        ]
-        | None
-    ) = None
-    model: Annotated[
-        str,
-        msgspec.Meta(
-            pattern="^[a-z0-9][a-z0-9.-]*$",
-            max_length=64,
-            description="With `local`, the Whisper model: base, small, large-v3 ..., or a folder of the server's "
-            "models folder.",
-        ),
-    ] = "base"
-    beam_size: Annotated[
-        int, msgspec.Meta(ge=1, le=10, description="Alternatives kept while decoding. More is slower.")
-    ] = 1
-    hint: (
-        Annotated[str, msgspec.Meta(max_length=500, description="Names and terms to expect, as a sentence.")] | None
-    ) = None
-    translate: Annotated[bool, msgspec.Meta(description="Write in English what is said in another language.")] = False
-    temperature: Annotated[
-        float, msgspec.Meta(ge=0, le=1, description="Where decoding begins: 0 takes the likeliest words, more guesses.")
-    ] = 0.0
-    diarize: Annotated[
-        bool, msgspec.Meta(description="Tell speakers apart: Deepgram does, the other engines warn that they cannot.")
-    ] = False
-    summarize: Annotated[
-        bool,
-        msgspec.Meta(
-            description="Add a summary, if the engine writes one or a language model is configured; that "
-            "adds chapters, too."
-        ),
-    ] = False
-    pay_again: Annotated[
-        int,
-        msgspec.Meta(
-            ge=0,
-            le=100,
-            description="How many orders whose fate is unknown, and which may have been paid, you put up with. See the "
-            "error `payment_unknown`.",
-        ),
-    ] = 0
-    corrections: Annotated[
-        tuple[Correction, ...],
-        msgspec.Meta(
-            max_length=5000,
-            description="Utterances put right: for a retry from `artifacts`, which recognises nothing again.",
-        ),
-    ] = ()
-    corrected_text: (
-        Annotated[
-            str,
-            msgspec.Meta(
-                max_length=200_000,
-                description="Instead: the whole text put right. Words keep their times where they match.",
-            ),
-        ]
-        | None
-    ) = None
-
-    def __post_init__(self) -> None:
-        if self.corrections and self.corrected_text is not None:
-            raise ValueError("a transcript is corrected by utterances, or as a whole text, not both")
-        if len({one.utterance for one in self.corrections}) < len(self.corrections):
-            raise ValueError("an utterance is corrected once")
 
 
 def probe(context: StageContext) -> StageOutput:
     """Check the file and what was asked for, before any work is done."""
-    engine = _check_engine(context.params)
+    engine = engines.check(context.params)
     facts = probe_file(context.input.path)
     context.log(f"{facts.media_type}, {facts.duration:.1f} s, {len(facts.audio)} audio stream(s)")
     return StageOutput(
@@ -127,24 +38,15 @@ def probe(context: StageContext) -> StageOutput:
     )
 
 
-def _check_engine(params: TranscribeParams) -> dict[str, Any]:
-    """What is recognised by whom, where that is not to be seen from the params. Raises MediaError."""
-    if params.engine != "local":
-        return {"engine": remote.check(params.engine, translate=params.translate)}
-    recognise.check_language(params.language)
-    weights.check_name(params.model)
-    return {}
-
-
 def audio(context: StageContext) -> StageOutput:
     """16 kHz mono sound, which recognition works on."""
-    to_speech_wav(context.input.path, _facts(context), context.folder / "speech.wav", context.progress)
+    to_speech_wav(context.input.path, engines.facts_of(context), context.folder / "speech.wav", context.progress)
     return StageOutput(files=(OutputFile("speech.wav", "audio/wav"),))
 
 
 def quality(context: StageContext) -> StageOutput:
     """How good the recording is, on its original channels."""
-    facts = _facts(context)
+    facts = engines.facts_of(context)
     figures = measure_file(context.input.path, facts.audio_index, facts.speech_track.rate)
     found = msgspec.to_builtins(figures)
     return StageOutput(data={"warnings": found["warnings"]}, result={"quality": found})
@@ -170,73 +72,9 @@ def speech(context: StageContext) -> StageOutput:
 
 def transcribe(context: StageContext) -> StageOutput:
     """The words, with times."""
-    transcript = _local(context) if context.params.engine == "local" else _remote(context)
+    transcript = engines.local(context) if context.params.engine == "local" else engines.bought(context)
     (context.folder / "words.json").write_bytes(msgspec.json.encode(transcript))
     return StageOutput(files=(OutputFile("words.json", "application/json"),), result=_result(transcript))
-
-
-def _local(context: StageContext) -> Transcript:
-    started, params = time.monotonic(), context.params
-    regions = msgspec.json.decode(context.file("speech", "speech.json").read_bytes(), type=list[Region])
-    partials = _Partials(context)
-    heard = recognise.recognise(
-        context.file("audio", "speech.wav"),
-        regions,
-        weights.model_folder(params.model),
-        recognise.Options(
-            language=params.language,
-            beam_size=params.beam_size,
-            hint=params.hint,
-            translate=params.translate,
-            temperature=params.temperature,
-            threads=limits.current().threads,
-        ),
-        on_progress=context.progress,
-        on_utterance=partials.add,
-    )
-    partials.flush()
-    return build(
-        heard.utterances,
-        language=heard.language,
-        language_probability=heard.language_probability,
-        duration=_facts(context).duration,
-        model=params.model,
-        processing_time=time.monotonic() - started,
-        translated=params.translate,
-    )
-
-
-def _remote(context: StageContext) -> Transcript:
-    started, params, seconds = time.monotonic(), context.params, _facts(context).duration
-    wanted = Wanted(
-        wav=context.file("audio", "speech.wav"),
-        seconds=seconds,
-        language=params.language,
-        translate=params.translate,
-        hint=params.hint,
-        temperature=params.temperature,
-        diarize=params.diarize,
-        summarize=params.summarize,
-    )
-    heard, model, cost = remote.hear(
-        params.engine,
-        wanted,
-        context.folder,
-        ledger=context.ledger,
-        accepted_losses=params.pay_again,
-        tell=context.progress,
-    )
-    return build(
-        utterances_of(heard.words),
-        language=heard.language,
-        language_probability=heard.language_probability,
-        duration=seconds,
-        model=model,
-        processing_time=time.monotonic() - started,
-        translated=params.translate,
-        cost=cost,
-        summary=heard.summary,
-    )
 
 
 ARTIFACTS: tuple[tuple[str, str, Renderer], ...] = (
@@ -303,30 +141,6 @@ def _corrected(transcript: Transcript, params: TranscribeParams) -> Transcript |
         return corrections.correct(transcript, corrections.split(transcript, params.corrected_text))
     texts = {one.utterance: one.text for one in params.corrections}
     return corrections.correct(transcript, texts) if texts else None
-
-
-class _Partials:
-    """Hands utterances to watchers, about once a second at most."""
-
-    def __init__(self, context: StageContext) -> None:
-        self.context = context
-        self.waiting: list[dict[str, Any]] = []
-        self.sent = float("-inf")
-
-    def add(self, utterance: Utterance) -> None:
-        shown = {name: getattr(utterance, name) for name in ("id", "speaker", "start", "end", "text")}
-        self.waiting.append(shown)
-        if time.monotonic() - self.sent >= PARTIAL_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        if self.waiting:
-            self.context.partial({"utterances": self.waiting})
-            self.waiting, self.sent = [], time.monotonic()
-
-
-def _facts(context: StageContext) -> MediaFacts:
-    return msgspec.convert(context.data("probe")["facts"], MediaFacts)
 
 
 def _warning(code: str, message: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from callsheet.jobs.graph import RetryPolicy
 from callsheet.pipelines.declare import Pipeline, StageContext, StageOutput, stage
-from callsheet.pipelines.transcribe import TranscribeParams
+from callsheet.pipelines.transcribe_params import TranscribeParams
 
 AGAIN = RetryPolicy(tries=2, base=0.0, cap=0.0, jitter=0.0)
 

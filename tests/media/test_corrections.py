@@ -17,7 +17,7 @@ from callsheet.media.errors import MediaError
 from callsheet.media.transcript import Transcript, Word, make_word
 from callsheet.pipelines import transcribe as recipe
 from callsheet.pipelines.declare import InputFile, StageOutput
-from callsheet.pipelines.transcribe import TranscribeParams
+from callsheet.pipelines.transcribe_params import TranscribeParams
 from tests.media.running import RecordingContext
 from tests.media.spoken import talk, transcript
 

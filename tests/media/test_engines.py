@@ -20,7 +20,8 @@ from callsheet.media.providers.base import ProviderSettings
 from callsheet.media.transcript import Transcript
 from callsheet.pipelines import transcribe as recipe
 from callsheet.pipelines.declare import InputFile
-from callsheet.pipelines.transcribe import TranscribeParams, pipeline
+from callsheet.pipelines.transcribe import pipeline
+from callsheet.pipelines.transcribe_params import TranscribeParams
 from tests.media.engines import FakeDeepgram, FakeOpenAI
 from tests.media.running import RecordingContext
 from tests.providers.fakes import KEY, Reply, serving

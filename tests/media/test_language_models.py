@@ -23,7 +23,7 @@ from callsheet.pipelines import shorts
 from callsheet.pipelines import transcribe as recipe
 from callsheet.pipelines.declare import InputFile, StageOutput
 from callsheet.pipelines.shorts_params import ShortsParams
-from callsheet.pipelines.transcribe import TranscribeParams
+from callsheet.pipelines.transcribe_params import TranscribeParams
 from tests.media.engines import FakeOpenAI
 from tests.media.running import RecordingContext
 from tests.media.spoken import talk, transcript

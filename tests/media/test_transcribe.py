@@ -17,7 +17,9 @@ from callsheet.media import documents, weights
 from callsheet.media.errors import MediaError
 from callsheet.media.transcript import Transcript
 from callsheet.pipelines import transcribe as recipe
-from callsheet.pipelines.transcribe import TranscribeParams, pipeline
+from callsheet.pipelines.transcribe import pipeline
+from callsheet.pipelines.transcribe_engines import Partials
+from callsheet.pipelines.transcribe_params import TranscribeParams
 from tests.media.conftest import FIXTURES, Make
 from tests.media.running import Run, run_pipeline, word_error_rate
 from tests.media.spoken import talk, transcript
@@ -145,7 +147,7 @@ def test_partial_results_wait_for_a_second_to_pass(spoken: Run, monkeypatch: pyt
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     context = spoken.contexts["probe"]
-    partials = recipe._Partials(context)
+    partials = Partials(context)
     (utterance,) = transcript(talk("Yes.")).utterances
     for at in (100.0, 100.5, 100.9, 101.1, 101.2):
         now[0] = at
