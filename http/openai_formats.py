@@ -16,9 +16,9 @@ import msgspec
 
 from callsheet.actors.store import ArtifactStore
 from callsheet.http.openai_form import Wanted
-from callsheet.http.openai_languages import LANGUAGES
 from callsheet.http.problems import Problem
 from callsheet.jobs.job import Job
+from callsheet.media.languages import LANGUAGES
 
 FILES = {"srt": ("transcript.srt", "application/x-subrip"), "vtt": ("transcript.vtt", "text/vtt; charset=utf-8")}
 JSON = "application/json"

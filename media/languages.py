@@ -1,4 +1,4 @@
-"""Codes of languages by the names that OpenAI's answers have: those that Whisper knows."""
+"""Languages that Whisper knows: their codes, and their names as the OpenAI API tells them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ _NAMES = (
     "tl tagalog|tr turkish|tt tatar|uk ukrainian|ur urdu|uz uzbek|vi vietnamese|yi yiddish|yo yoruba|yue cantonese|"
     "zh chinese"
 )
-CODES: dict[str, str] = {name: code for code, _, name in (row.partition(" ") for row in _NAMES.split("|"))}
+LANGUAGES: dict[str, str] = {code: name for code, _, name in (row.partition(" ") for row in _NAMES.split("|"))}
+_CODES = {name: code for code, name in LANGUAGES.items()}
 
 
 def code_of(language: str) -> str:
     """The code of a language that is given by its name, or by its code already; else what was given."""
     given = language.strip().lower()[:40]
-    return CODES.get(given, given)
+    return _CODES.get(given, given)

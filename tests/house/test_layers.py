@@ -15,15 +15,19 @@ import pytest
 from tests.house.imports import ROOMS, ROOT, Use, python_files, uses
 
 MAY_REACH = {
-    "http": {"http", "actors", "jobs", "pipelines", "config"},
+    "http": {"http", "actors", "jobs", "pipelines", "media", "config"},
     "actors": {"actors", "jobs", "pipelines", "media", "config"},
     "jobs": {"jobs"},
     "pipelines": {"pipelines", "media", "jobs"},
     "media": {"media"},
     "config": {"config"},
 }
-# Where only one module of a room may be known: what a pipeline looks like, and what its graph is.
-ONLY = {("http", "pipelines"): "callsheet.pipelines.declare", ("pipelines", "jobs"): "callsheet.jobs.graph"}
+# Where only one module of a room may be known: what a pipeline looks like, what its graph is, what languages are called.
+ONLY = {
+    ("http", "pipelines"): "callsheet.pipelines.declare",
+    ("http", "media"): "callsheet.media.languages",
+    ("pipelines", "jobs"): "callsheet.jobs.graph",
+}
 BELONGS_TO = {
     "falcon": {"http"},
     "gunicorn": {"http", "config"},

@@ -11,9 +11,8 @@ import docx
 import msgspec
 import pytest
 
-from callsheet.http.openai_languages import LANGUAGES
 from callsheet.media.errors import MediaError
-from callsheet.media.languages import CODES
+from callsheet.media.languages import LANGUAGES, code_of
 from callsheet.media.probe import probe as probe_file
 from callsheet.media.providers import base, web
 from callsheet.media.providers.base import ProviderSettings
@@ -291,5 +290,6 @@ def test_a_job_of_a_paid_engine_runs_where_the_keys_are() -> None:
     assert [spec.name for spec in pipeline.graph({"engine": "openai"})] == [spec.name for spec in pipeline.specs]
 
 
-def test_the_names_of_languages_are_those_that_our_own_endpoint_tells() -> None:
-    assert {code: name for name, code in CODES.items()} == LANGUAGES
+def test_a_language_is_known_by_its_name_and_by_its_code() -> None:
+    assert {code_of(name) for name in LANGUAGES.values()} == set(LANGUAGES)
+    assert (code_of(" German "), code_of("de"), code_of("Klingon")) == ("de", "de", "klingon")
