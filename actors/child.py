@@ -27,7 +27,7 @@ SEND_SECONDS = 10.0  # an idle child reads at once; one that does not is killed 
 PIECE = 1 << 16  # also what a pipe holds: one read takes all there is
 MAX_OUTPUT_LINES = 200  # of a stage's standard output, into the worker's log
 MAX_OUTPUT_WIDTH = 400
-MAX_STAGES = 2000  # then a child is replaced: small leaks (descriptors, threads, native memory) must not add up for ever
+MAX_STAGES = 2000  # then a child is replaced: small leaks (descriptors, threads, native memory) must not add up
 
 
 class ChildDiedError(Exception):

@@ -22,7 +22,7 @@ MAY_REACH = {
     "media": {"media"},
     "config": {"config"},
 }
-# Where only one module of a room may be known: what a pipeline looks like, what its graph is, what languages are called.
+# Where only one module of a room may be known: how a pipeline looks, what its graph is, how languages are called.
 ONLY = {
     ("http", "pipelines"): "callsheet.pipelines.declare",
     ("http", "media"): "callsheet.media.languages",
