@@ -72,7 +72,9 @@ class JobActor(PooledActor):
         """Handle one message; whatever goes wrong, it is either applied once or still in the mailbox or set aside."""
         try:
             if not self.owner.lost:  # else the message stays in the mailbox, for the next owner
-                self._apply(delivery)
+                self._load()
+                with span_of(self.job, delivery):
+                    self._apply(delivery)
         except (LostOwnershipError, JournalDownError) as error:
             self.owner.lose(str(error))
         except Exception as error:  # a rule or a record is broken: this message must not stop the partition
@@ -85,16 +87,17 @@ class JobActor(PooledActor):
         """What should not happen: handling a message failed, and so did setting it aside. Begin afresh."""
         self.owner.lose(f"an actor failed: {error[1]!r}")
 
-    def _apply(self, delivery: Delivery) -> None:
+    def _load(self) -> None:
         if not self._loaded:
             self.job = self.owner.journal.load(self.job_id)
             self._loaded = True
+
+    def _apply(self, delivery: Delivery) -> None:
         now = self.owner.now()
-        with span_of(self.job, delivery):
-            decision = decide(self.job, delivery.message, now, self.owner.jitter(), self.owner.policy)
-            failpoint("host.decided")
-            effects = self.owner.journal.commit(self.job, delivery, decision, now)
-            failpoint("host.committed")
+        decision = decide(self.job, delivery.message, now, self.owner.jitter(), self.owner.policy)
+        failpoint("host.decided")
+        effects = self.owner.journal.commit(self.job, delivery, decision, now)
+        failpoint("host.committed")
         if effects is None:
             return
         self.job = decision.job
