@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-FLUSH_MS = 3_000
-SEND_SECONDS, SEND_EVERY_MS = 5, 1_000
+FLUSH_MS = 1_000
+SEND_SECONDS, SEND_EVERY_MS = 2, 1_000  # a collector that hangs may hold up the end of a process for so long
 _w3c = TraceContextTextMapPropagator()
 Facts = Mapping[str, str | int]
 
