@@ -8,6 +8,7 @@ TENANT = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,62}[a-z0-9])?\Z")
 DEFAULT_TENANT = "default"  # whose everything is while no keys are needed
 
 API_KEYS = "cs:keys"  # hash: id -> whose key it is, what it may do, and its digest
+KEYS_VERSION = "cs:keys:version"  # string: rises with every change of the keys
 OWN_LIMITS = "cs:limits"  # hash: tenant -> the limits that were set for it
 
 
