@@ -32,7 +32,7 @@ def run(stand: Stand) -> list[Figure]:
     with (
         stand.flush(),
         stand.role("host") as host,
-        stand.role("worker", "--queue", "cpu", "--concurrency", "1") as worker,
+        stand.role("worker", "--queue", "cpu", "--concurrency", "1", reuse="off") as worker,
         stand.role("api", port=port) as api,
         stand.process(hand_command, stand.peer_environment(), **pipes) as by_hand,
     ):
