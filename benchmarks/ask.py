@@ -6,11 +6,11 @@ import asyncio
 import time
 
 from benchmarks.figures import Figure, latency
-from benchmarks.stand import Stand
+from benchmarks.stand import PARTITIONS, Stand
 from benchmarks.stories import submission
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import CallsheetError
-from callsheet.actors.keys import new_job_id
+from callsheet.actors.keys import PartitionKeys, new_job_id
 from callsheet.jobs.messages import Cancel, Message
 
 RATE = 200
@@ -41,9 +41,18 @@ async def _both(stand: Stand) -> tuple[list[float], list[float]]:
         submits = await _asked(jobs, [(job, submission(job)) for job in ids])
         for start in range(0, count, ABREAST):
             await asyncio.gather(*(jobs.ask(job, Cancel(), timeout=LONGEST) for job in ids[start : start + ABREAST]))
+        _until_performed(stand)
         return submits, await _asked(jobs, [(job, Cancel()) for job in ids])
     finally:
         await jobs.close()
+
+
+def _until_performed(stand: Stand) -> None:
+    """What follows from the cancels (files to clear away, places to give up) is done before anything is measured."""
+    outboxes = [PartitionKeys(number).outbox for number in range(PARTITIONS)]
+    with stand.journal.client() as client:
+        while any(client.hlen(outbox) for outbox in outboxes):
+            time.sleep(0.05)  # nothing else is to run meanwhile
 
 
 async def _asked(jobs: Jobs, what: list[tuple[str, Message]]) -> list[float]:
