@@ -71,7 +71,6 @@ def test_it_transcribes_and_ctrl_c_stops_everything_within_10_seconds(start: Sta
     assert up.ends(10) == 0
     assert time.monotonic() - begun < 10
     assert up.family() == []
-    assert "did not stop in time" not in up.text
     assert "Traceback" not in up.text
 
 
