@@ -90,7 +90,25 @@ class Service:
             left.difference_update([job for job in left if self.status(job) in ENDED])
             return not left
 
-        eventually(done, seconds, why="I15: not every job ends")
+        try:
+            eventually(done, seconds)
+        except AssertionError:
+            pytest.fail(f"I15: not every job ends\n{self._still(left)}")
+
+    def _still(self, left: set[str]) -> str:
+        """What is known of jobs that do not end: where they stand, what lies in their partitions, what hosts said."""
+        lines = [f"{len(left)} of {len(self.accepted)}; owners {self.owned()}"]
+        for job in sorted(left)[:5]:
+            k, found = self.keys(job), self.jobs.job(job)
+            stages = [(s.name, s.status, s.token, s.tries, s.losses) for s in found.stages.values()] if found else []
+            lines.append(f"{job} {found.status if found else 'absent'} {stages}")
+            lines += [f"  mailbox {self.client.xrange(k.mailbox, count=5)}"]
+            lines += [f"  outbox {self.client.hgetall(k.outbox)} dispatched {self.client.hgetall(k.dispatched)}"]
+            lines += [f"  timers {self.client.zrange(k.timers, 0, 9, withscores=True)} now {self.client.time()}"]
+        with self.broker.client() as broker:
+            lines.append(f"broker {[(key, broker.type(key)) for key in broker.keys('*')]}")
+        lines += [f"host {h.process.pid} alive {h.alive}: …{h.said()[-1500:]}" for h in self.hosts]
+        return "\n".join(lines)
 
     def check(self) -> dict[str, Job]:
         """I1 to I6 for everything that was accepted; nothing is left over."""
