@@ -22,7 +22,7 @@ from callsheet.actors.failpoints import failpoint
 from callsheet.actors.keys import PARTITIONS, PartitionKeys, new_job_id, partition_of
 from callsheet.actors.snapshot import decode_job
 from callsheet.actors.tasks import end_tasks
-from callsheet.actors.webhook_secrets import OF_A_SUBMISSION_SECONDS
+from callsheet.actors.webhooks.signing import OF_A_SUBMISSION_SECONDS
 from callsheet.actors.wire import (
     CONNECTION,
     SEND,

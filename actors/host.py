@@ -17,23 +17,23 @@ import redis
 import structlog
 
 from callsheet.actors import performer as performing
-from callsheet.actors.admission import Admission
-from callsheet.actors.charged_store import open_charged_store
 from callsheet.actors.committer import Committer, JournalDownError, connect
 from callsheet.actors.errors import StoreAway
 from callsheet.actors.failpoints import configure, failpoint
 from callsheet.actors.journal import Journal
 from callsheet.actors.keys import partition_of
 from callsheet.actors.leases import Leases
-from callsheet.actors.metrics import BACKLOG, LEASES, OWNED
-from callsheet.actors.metrics_board import Board
 from callsheet.actors.ownership import Ownership
 from callsheet.actors.pool import Pool
-from callsheet.actors.tenants import Tenants, limits_of
-from callsheet.actors.tracing import start_tracing, stop_tracing
-from callsheet.actors.uploads import open_uploads
-from callsheet.actors.webhook_post import Poster
-from callsheet.actors.webhooks import Deliverer
+from callsheet.actors.stores.charged import open_charged_store
+from callsheet.actors.stores.uploads import open_uploads
+from callsheet.actors.telemetry.board import Board
+from callsheet.actors.telemetry.metrics import BACKLOG, LEASES, OWNED
+from callsheet.actors.telemetry.tracing import start_tracing, stop_tracing
+from callsheet.actors.tenants.admission import Admission
+from callsheet.actors.tenants.limits import Tenants, limits_of
+from callsheet.actors.webhooks.deliverer import Deliverer
+from callsheet.actors.webhooks.post import Poster
 from callsheet.config.settings import Settings
 from callsheet.jobs.draft import Policy
 

@@ -7,12 +7,12 @@ from typing import Any, Protocol
 
 import structlog
 
-from callsheet.actors import tracing
 from callsheet.actors.committer import JournalDownError
 from callsheet.actors.errors import CorruptRecord
 from callsheet.actors.failpoints import failpoint
 from callsheet.actors.journal import Delivery, Journal, LostOwnershipError, OutboxItem
 from callsheet.actors.pool import Pool, PooledActor
+from callsheet.actors.telemetry import tracing
 from callsheet.jobs.draft import Policy
 from callsheet.jobs.job import ACTIVE, Job, Origin
 from callsheet.jobs.messages import Chatter, Heartbeat, Submit, encode_message

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from callsheet.actors.committer import Committer, JournalDownError
 from callsheet.actors.errors import CorruptRecord
 from callsheet.actors.keys import PartitionKeys, feed_channel
-from callsheet.actors.metrics import SET_ASIDE, committed
 from callsheet.actors.snapshot import changed_fields, decode_job
+from callsheet.actors.telemetry.metrics import SET_ASIDE, committed
 from callsheet.actors.wire import check_sent, sending
 from callsheet.jobs.draft import Decision, Outcome
 from callsheet.jobs.effects import (

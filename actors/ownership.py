@@ -14,8 +14,8 @@ from callsheet.actors.committer import JournalDownError
 from callsheet.actors.job_actor import JobActor
 from callsheet.actors.journal import Delivery, Journal, LostOwnershipError, OutboxItem
 from callsheet.actors.keys import partition_of
-from callsheet.actors.metrics import LEASES
 from callsheet.actors.pool import Pool
+from callsheet.actors.telemetry.metrics import LEASES
 from callsheet.jobs.draft import Policy
 from callsheet.jobs.messages import Undecodable, decode_message
 

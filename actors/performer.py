@@ -13,14 +13,14 @@ import structlog
 from dramatiq.errors import BrokerError
 
 from callsheet.actors import broker as work
-from callsheet.actors.admission import Admission, Entry
 from callsheet.actors.committer import JournalDownError, connect
 from callsheet.actors.errors import Unavailable
 from callsheet.actors.failpoints import failpoint
 from callsheet.actors.journal import OutboxItem
 from callsheet.actors.keys import INTERRUPTS
 from callsheet.actors.ownership import Ownership
-from callsheet.actors.store import ArtifactStore
+from callsheet.actors.stores.store import ArtifactStore
+from callsheet.actors.tenants.admission import Admission, Entry
 from callsheet.jobs.effects import Deliver, Dispatch, Interrupt, KeepSecret, RemoveFiles, Tidy, decode_effect
 from callsheet.jobs.messages import FilesRemoved, Undecodable
 

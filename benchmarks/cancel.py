@@ -11,7 +11,7 @@ from benchmarks.stand import Stand
 from benchmarks.stories import submission
 from callsheet.actors.client import Jobs
 from callsheet.actors.keys import new_job_id
-from callsheet.actors.process_group import group_lives
+from callsheet.actors.stages.process_group import group_lives
 from callsheet.jobs.events import PartialResult, decode_event
 from callsheet.jobs.messages import Cancel
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from callsheet.config.process import die_with_parent
 
-ROLES = ("callsheet.actors.host", "callsheet.actors.worker", "callsheet.http.serve")
+ROLES = ("callsheet.actors.host", "callsheet.actors.stages.worker", "callsheet.http.serve")
 
 
 class Forked:

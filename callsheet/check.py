@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import typer
 
-from callsheet.actors.child_wire import Advanced, Done, FromChild, Raised, Said
-from callsheet.actors.local_run import LocalRun
 from callsheet.actors.pipelines import PipelineError
+from callsheet.actors.stages.child_wire import Advanced, Done, FromChild, Raised, Said
+from callsheet.actors.stages.local_run import LocalRun
 from callsheet.config.settings import Settings
 from callsheet.jobs.job import Job
 from callsheet.media import weights

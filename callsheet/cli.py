@@ -74,7 +74,7 @@ def worker(
     queues = tuple(q.value for q in queue or Queue)
     slots: dict[str, Any] = {f"{name}_concurrency": concurrency for name in queues}
     settings = _settings("worker", **slots)
-    from callsheet.actors.worker import run_worker
+    from callsheet.actors.stages.worker import run_worker
 
     run_worker(settings, queues=queues)
 
@@ -104,7 +104,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Look at this set-up, running or not, and say what to do. The exit code is 1 if there is a problem."""
-    from callsheet.actors.checkup import Finding
+    from callsheet.actors.telemetry.checkup import Finding
     from callsheet.config.settings import SettingsError, load_settings
     from callsheet.doctor import examine, report
 

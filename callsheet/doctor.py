@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import typer
 
-from callsheet.actors.checkup import Finding, look_at_servers, look_at_store, ok
+from callsheet.actors.telemetry.checkup import Finding, look_at_servers, look_at_store, ok
 from callsheet.config.redis_server import Kind, check_server, find_server, socket_path, socket_url
 from callsheet.config.settings import Settings, SettingsError
 from callsheet.media import ffmpeg, weights

@@ -35,7 +35,7 @@ def create(
     name: Annotated[str, typer.Option(help="What it is for.")] = "",
 ) -> None:
     """Make a key and print it: it is shown only now."""
-    from callsheet.actors.keyring import KeyStore
+    from callsheet.actors.tenants.keyring import KeyStore
 
     with _redis() as client, _one_line():
         key, secret = KeyStore(client).create(tenant, tuple(one.value for one in scope), name)
@@ -46,7 +46,7 @@ def create(
 @keys.command("list")
 def list_keys() -> None:
     """Show the keys that count, without what would let anybody in."""
-    from callsheet.actors.keyring import KeyStore
+    from callsheet.actors.tenants.keyring import KeyStore
 
     with _redis() as client, _one_line():
         found = KeyStore(client).list()
@@ -57,7 +57,7 @@ def list_keys() -> None:
 @keys.command()
 def revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="As `callsheet keys list` shows it.")]) -> None:
     """Have a key count no more; within two seconds no API takes it."""
-    from callsheet.actors.keyring import KeyStore
+    from callsheet.actors.tenants.keyring import KeyStore
 
     with _redis() as client, _one_line():
         if not KeyStore(client).revoke(key_id):
@@ -78,7 +78,7 @@ def set_limits(
     reuse: Annotated[bool | None, typer.Option(help="Use again what its stages gave for the same content.")] = None,
 ) -> None:
     """Give a tenant limits of its own, in place of those it had. What is not named is as the settings say."""
-    from callsheet.actors.tenants import OwnLimits, Tenants, limits_of
+    from callsheet.actors.tenants.limits import OwnLimits, Tenants, limits_of
 
     with _redis() as client, _one_line():
         own = OwnLimits(rate, burst, max_active, max_open, max_stored, _bytes(quota), reuse)
@@ -90,7 +90,7 @@ def list_limits() -> None:
     """Show the tenants that have limits of their own."""
     import msgspec
 
-    from callsheet.actors.tenants import Tenants, limits_of
+    from callsheet.actors.tenants.limits import Tenants, limits_of
 
     with _redis() as client, _one_line():
         found = Tenants(client, limits_of(_settings())).own()

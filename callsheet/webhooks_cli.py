@@ -19,7 +19,7 @@ DAY = 86_400
 @secret.command()
 def show(tenant: Tenant = "default") -> None:
     """Print the secret; beside it the one before, while that signs as well. Made when it is first needed."""
-    from callsheet.actors.webhook_secrets import of_tenant
+    from callsheet.actors.webhooks.signing import of_tenant
 
     with _journal() as client:
         _print(of_tenant(client, _checked(tenant)))
@@ -31,7 +31,7 @@ def rotate(
     overlap: Annotated[int, typer.Option(min=0, help="Seconds for which the old one signs as well.")] = DAY,
 ) -> None:
     """Make a new secret and print it."""
-    from callsheet.actors.webhook_secrets import rotate as replace
+    from callsheet.actors.webhooks.signing import rotate as replace
 
     with _journal() as client:
         _print(replace(client, _checked(tenant), overlap))
@@ -44,7 +44,7 @@ def _print(secrets: list[str]) -> None:
 
 
 def _checked(tenant: str) -> str:
-    from callsheet.actors.tenant_keys import TENANT
+    from callsheet.actors.tenants.names import TENANT
     from callsheet.config.settings import SettingsError
 
     if not TENANT.match(tenant):

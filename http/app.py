@@ -10,18 +10,18 @@ from urllib.parse import urlsplit
 
 import falcon.asgi
 
-from callsheet.actors.charged_store import open_charged_store
 from callsheet.actors.client import Jobs
 from callsheet.actors.failpoints import configure
-from callsheet.actors.feed import Feed
-from callsheet.actors.figures import Figures
-from callsheet.actors.keyring import Keyring
+from callsheet.actors.feeds.job_feed import Feed
+from callsheet.actors.feeds.tenant_feed import TenantFeed
 from callsheet.actors.pipelines import load_pipelines
-from callsheet.actors.rate import Rates
-from callsheet.actors.tenant_feed import TenantFeed
-from callsheet.actors.tenants import AsyncTenants, limits_of
-from callsheet.actors.tracing import start_tracing, stop_tracing
-from callsheet.actors.uploads import open_uploads
+from callsheet.actors.stores.charged import open_charged_store
+from callsheet.actors.stores.uploads import open_uploads
+from callsheet.actors.telemetry.figures import Figures
+from callsheet.actors.telemetry.tracing import start_tracing, stop_tracing
+from callsheet.actors.tenants.keyring import Keyring
+from callsheet.actors.tenants.limits import AsyncTenants, limits_of
+from callsheet.actors.tenants.rate import Rates
 from callsheet.config.settings import Settings
 from callsheet.http.artifacts import ArtifactFile, ArtifactList, ArtifactZip
 from callsheet.http.auth import Doorkeeper

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
-from callsheet.actors.media_types import DENSE, bare_type
+from callsheet.actors.stores.media_types import DENSE, bare_type
 from callsheet.jobs.job import FileRef
 
 READABLE = 0o100644 << 16  # a plain file that everybody may read, where the unpacker keeps modes

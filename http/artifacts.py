@@ -13,8 +13,8 @@ import falcon.asgi
 import msgspec
 
 from callsheet.actors.client import Jobs
-from callsheet.actors.media_types import SHOWN, bare_type, content_type, disposition
-from callsheet.actors.store import ArtifactStore, Remote
+from callsheet.actors.stores.media_types import SHOWN, bare_type, content_type, disposition
+from callsheet.actors.stores.store import ArtifactStore, Remote
 from callsheet.http.archive import Entry, entries, zipped
 from callsheet.http.conditions import is_known, refuse_other_version, wanted_range, whole_number
 from callsheet.http.pieces import Pieces, opened

@@ -6,8 +6,8 @@ from typing import Any
 
 import falcon.asgi
 
-from callsheet.actors.keyring import ApiKey, Keyring, Scope
-from callsheet.actors.tenant_keys import DEFAULT_TENANT
+from callsheet.actors.tenants.keyring import ApiKey, Keyring, Scope
+from callsheet.actors.tenants.names import DEFAULT_TENANT
 from callsheet.http.problems import Problem
 
 # Where nobody has to say who they are: what says no more than that the service is there, and how it is used.

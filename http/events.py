@@ -10,7 +10,7 @@ import falcon.asgi
 import msgspec
 
 from callsheet.actors.client import Jobs
-from callsheet.actors.feed import CursorLostError, Feed
+from callsheet.actors.feeds.job_feed import CursorLostError, Feed
 from callsheet.http.body import Body
 from callsheet.http.conditions import checked_number, whole_number
 from callsheet.http.problems import Problem

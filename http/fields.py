@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from callsheet.actors.pipelines import Pipelines
-from callsheet.actors.sources import why_forbidden
-from callsheet.actors.webhook_secrets import WebhookSecretError, key_of
+from callsheet.actors.stages.sources import why_forbidden
+from callsheet.actors.webhooks.signing import WebhookSecretError, key_of
 from callsheet.http.problems import Problem
 from callsheet.jobs.graph import StageSpec
 from callsheet.jobs.job import InputRef

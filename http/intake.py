@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import falcon.asgi
 
-from callsheet.actors.charged_store import ChargedStore
-from callsheet.actors.store import Upload
+from callsheet.actors.stores.charged import ChargedStore
+from callsheet.actors.stores.store import Upload
 from callsheet.config.settings import Settings
 from callsheet.http.body import MAX_JSON, parse_json
 from callsheet.http.fields import Fields

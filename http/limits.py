@@ -11,8 +11,8 @@ import math
 import falcon.asgi
 
 from callsheet.actors.client import Jobs
-from callsheet.actors.rate import Rates
-from callsheet.actors.tenants import AsyncTenants
+from callsheet.actors.tenants.limits import AsyncTenants
+from callsheet.actors.tenants.rate import Rates
 from callsheet.http.auth import OPEN
 from callsheet.http.problems import Problem
 from callsheet.http.reach import tenant_of

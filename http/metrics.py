@@ -9,8 +9,8 @@ from typing import Any
 import falcon
 import falcon.asgi
 
-from callsheet.actors.figures import MEDIA_TYPE, Figures
-from callsheet.actors.metrics import REQUEST_SECONDS, REQUESTS, REQUESTS_NOW
+from callsheet.actors.telemetry.figures import MEDIA_TYPE, Figures
+from callsheet.actors.telemetry.metrics import REQUEST_SECONDS, REQUESTS, REQUESTS_NOW
 
 METHODS = frozenset(falcon.HTTP_METHODS)
 

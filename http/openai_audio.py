@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 import falcon.asgi
 import msgspec
 
-from callsheet.actors.charged_store import ChargedStore
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import CallsheetError
-from callsheet.actors.feed import CursorLostError, Feed, FeedEntry
+from callsheet.actors.feeds.job_feed import CursorLostError, Feed, FeedEntry
 from callsheet.actors.pipelines import Pipelines
-from callsheet.actors.store import ArtifactStore
+from callsheet.actors.stores.charged import ChargedStore
+from callsheet.actors.stores.store import ArtifactStore
 from callsheet.actors.tasks import end_tasks
 from callsheet.config.settings import Settings
 from callsheet.http.body import Body

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from callsheet.actors.charged_store import ChargedStore
+from callsheet.actors.stores.charged import ChargedStore
 from callsheet.config.settings import Settings
 from callsheet.http.fields import Fields
 from callsheet.http.form import Part

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from callsheet.actors.store import ArtifactStore
+from callsheet.actors.stores.store import ArtifactStore
 from callsheet.http.openai_form import Wanted
 from callsheet.http.problems import Problem
 from callsheet.jobs.job import Job

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from callsheet.actors.tenant_log import MAX_READ
+from callsheet.actors.feeds.tenant_log import MAX_READ
 from callsheet.http import schemas
 from callsheet.http.events import MAX_PAGE, MAX_SEQ
 from callsheet.http.openapi_model import JOB, JSON, Answer, Operation, Raw, Table, header, query

@@ -10,7 +10,7 @@ from contextlib import ExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
-from callsheet.actors.uploads import HeldUpload
+from callsheet.actors.stores.uploads import HeldUpload
 from callsheet.config.settings import Settings
 from callsheet.http.problems import Problem
 from callsheet.http.threads import unbroken

@@ -10,9 +10,9 @@ import falcon.asgi
 from msgspec.structs import replace
 
 from callsheet.actors.errors import CallsheetError
-from callsheet.actors.sources import why_forbidden, with_fetch
-from callsheet.actors.store import ArtifactStore
-from callsheet.actors.uploads import HeldUpload
+from callsheet.actors.stages.sources import why_forbidden, with_fetch
+from callsheet.actors.stores.store import ArtifactStore
+from callsheet.actors.stores.uploads import HeldUpload
 from callsheet.config.settings import Settings
 from callsheet.http.body import read_json
 from callsheet.http.fields import Fields

@@ -14,7 +14,7 @@ from falcon import PayloadTypeError, WebSocketDisconnected
 
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import CallsheetError
-from callsheet.actors.feed import CursorLostError, Feed
+from callsheet.actors.feeds.job_feed import CursorLostError, Feed
 from callsheet.actors.pipelines import Pipelines
 from callsheet.actors.tasks import end_tasks
 from callsheet.http.auth import may

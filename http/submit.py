@@ -6,12 +6,12 @@ import falcon.asgi
 import structlog
 from msgspec.structs import replace
 
-from callsheet.actors import tracing
-from callsheet.actors.charged_store import ChargedStore
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import MailboxFull
 from callsheet.actors.pipelines import Pipelines
-from callsheet.actors.uploads import UploadUnknown
+from callsheet.actors.stores.charged import ChargedStore
+from callsheet.actors.stores.uploads import UploadUnknown
+from callsheet.actors.telemetry import tracing
 from callsheet.config.settings import Settings
 from callsheet.http.conditions import idempotency_key
 from callsheet.http.fields import Fields

@@ -9,9 +9,9 @@ import falcon.asgi
 
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import CallsheetError
-from callsheet.actors.feed import CursorLostError
-from callsheet.actors.tenant_feed import TenantFeed
-from callsheet.actors.tenant_log import MAX_READ, Cursor, cursor_text, read_cursor
+from callsheet.actors.feeds.job_feed import CursorLostError
+from callsheet.actors.feeds.tenant_feed import TenantFeed
+from callsheet.actors.feeds.tenant_log import MAX_READ, Cursor, cursor_text, read_cursor
 from callsheet.http.conditions import whole_number
 from callsheet.http.events import PING, put_stream, reset_frame, wants_stream
 from callsheet.http.jobs import cursor_of

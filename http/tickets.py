@@ -5,7 +5,7 @@ from __future__ import annotations
 import falcon.asgi
 import msgspec
 
-from callsheet.actors.keyring import TICKET_SECONDS, Keyring
+from callsheet.actors.tenants.keyring import TICKET_SECONDS, Keyring
 from callsheet.http.body import read_json
 from callsheet.http.jobs import NoFields, converted
 from callsheet.http.schemas import Ticket

@@ -6,7 +6,7 @@ from typing import Any
 
 import falcon.asgi
 
-from callsheet.actors import tracing
+from callsheet.actors.telemetry import tracing
 from callsheet.http.request_ids import request_id
 
 ROUTELESS = "none"

@@ -14,7 +14,7 @@ from typing import Any
 
 import falcon.asgi
 
-from callsheet.actors.uploads import UploadInfo, UploadState
+from callsheet.actors.stores.uploads import UploadInfo, UploadState
 from callsheet.http.form import clean_filename, clean_media_type
 from callsheet.http.problems import Problem
 

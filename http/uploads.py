@@ -7,8 +7,15 @@ import contextlib
 
 import falcon.asgi
 
-from callsheet.actors.quota import Claim, Ledger
-from callsheet.actors.uploads import HeldUpload, UploadInfo, UploadLocked, UploadState, UploadStore, UploadUnknown
+from callsheet.actors.stores.uploads import (
+    HeldUpload,
+    UploadInfo,
+    UploadLocked,
+    UploadState,
+    UploadStore,
+    UploadUnknown,
+)
+from callsheet.actors.tenants.quota import Claim, Ledger
 from callsheet.config.settings import Settings
 from callsheet.http import tus
 from callsheet.http.problems import Problem

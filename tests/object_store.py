@@ -15,7 +15,7 @@ from typing import Self
 
 import httpx
 
-from callsheet.actors.s3_store import S3Address, S3Store
+from callsheet.actors.stores.s3 import S3Address, S3Store
 from callsheet.config.process import dying_with_us
 from tests.house.running import free_port
 

@@ -1,6 +1,6 @@
 -- The one way a job changes: everything that follows from one message, or nothing.
 -- KEYS  1 epoch  2 mailbox  3 log  4 snapshot  5 timers  6 tokens  7 outbox  8 dispatched  9 seen  10 receipt  11 index
---      12 changes of the tenant: there only while somebody watches the tenant as a whole (see actors/tenant_log.py)
+--      12 changes of the tenant: there only while somebody watches the tenant as a whole (see actors/feeds/tenant_log.py)
 --      13 open: the tenant's jobs that have not ended, in the order in which they were accepted
 -- ARGV  1 epoch of this owner        2 mailbox entry          3 seq the job must be at
 --       4 job                        5 mid                    6 outcome (JSON)      7 reply channel, or ''

@@ -14,12 +14,12 @@ import pytest
 
 from callsheet.actors import job_actor, performer
 from callsheet.actors.committer import Committer
-from callsheet.actors.folder_store import FolderStore
 from callsheet.actors.journal import Journal, OutboxItem
 from callsheet.actors.keys import PartitionKeys
 from callsheet.actors.ownership import Ownership
 from callsheet.actors.performer import Performer
 from callsheet.actors.pool import Pool
+from callsheet.actors.stores.folder import FolderStore
 from tests.actors.kit import POLICY, START, eventually
 
 STEPS = ("host.decided", "host.committed")

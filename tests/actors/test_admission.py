@@ -13,7 +13,7 @@ import pytest
 from callsheet.actors.blocking import BlockingJobs
 from callsheet.actors.host import Host
 from callsheet.actors.keys import PartitionKeys, new_job_id, partition_of
-from callsheet.actors.tenants import OwnLimits, Tenants, limits_of
+from callsheet.actors.tenants.limits import OwnLimits, Tenants, limits_of
 from callsheet.config.settings import Settings
 from callsheet.jobs.messages import Cancel, Claim, Failed, Retry, Succeeded
 from tests.actors.kit import ENDED, ONE, eventually, submission

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from callsheet.actors.charged_store import ChargedStore
 from callsheet.actors.errors import QuotaExceeded
-from callsheet.actors.folder_store import FolderStore
 from callsheet.actors.keys import new_job_id
-from callsheet.actors.quota import STEP, Ledger
-from callsheet.actors.store import BadFileError
-from callsheet.actors.tenant_keys import QuotaKeys
-from callsheet.actors.tenants import limits_of
+from callsheet.actors.stores.charged import ChargedStore
+from callsheet.actors.stores.folder import FolderStore
+from callsheet.actors.stores.store import BadFileError
+from callsheet.actors.tenants.limits import limits_of
+from callsheet.actors.tenants.names import QuotaKeys
+from callsheet.actors.tenants.quota import STEP, Ledger
 from callsheet.config.settings import Settings
 from callsheet.pipelines.declare import OutputFile
 from tests.servers import RedisServer

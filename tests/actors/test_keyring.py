@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import redis.asyncio as aioredis
 
-from callsheet.actors import keyring as keyring_module
-from callsheet.actors.keyring import ApiKey, Keyring, KeyStore
-from callsheet.actors.tenant_keys import API_KEYS, ticket
+from callsheet.actors.tenants import keyring as keyring_module
+from callsheet.actors.tenants.keyring import ApiKey, Keyring, KeyStore
+from callsheet.actors.tenants.names import API_KEYS, ticket
 from tests.actors.kit import everything
 from tests.servers import RedisServer
 

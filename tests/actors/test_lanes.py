@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callsheet.actors.lanes import Lane, Lanes
+from callsheet.actors.webhooks.lanes import Lane, Lanes
 
 LANES = [Lane(tenant, place) for tenant in ("t1", "t2") for place in ("a:1", "b:1", "c:1")]
 AT_ONCE, OF_A_TENANT, AT_A_DESTINATION, WAITING, IN_A_LANE = 4, 3, 2, 8, 3

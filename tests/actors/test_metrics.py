@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from callsheet.actors import metrics_board
 from callsheet.actors.committer import Committer, connect
-from callsheet.actors.figures import Figures
 from callsheet.actors.host import Host
 from callsheet.actors.journal import Journal, LostOwnershipError
 from callsheet.actors.keys import PartitionKeys, new_job_id
-from callsheet.actors.metrics import REGISTRY
-from callsheet.actors.metrics_board import BOARD, Board, Snapshot, families_of, merged
+from callsheet.actors.telemetry import board as metrics_board
+from callsheet.actors.telemetry.board import BOARD, Board, Snapshot, families_of, merged
+from callsheet.actors.telemetry.figures import Figures
+from callsheet.actors.telemetry.metrics import REGISTRY
 from callsheet.config.settings import Settings
 from callsheet.jobs.rules import decide
 from tests.actors.kit import POLICY, START, eventually, put, submission

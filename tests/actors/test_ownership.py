@@ -20,8 +20,8 @@ from hypothesis.stateful import (
 )
 
 from callsheet.actors.committer import Committer
-from callsheet.actors.folder_store import FolderStore
 from callsheet.actors.journal import OutboxItem
+from callsheet.actors.stores.folder import FolderStore
 from callsheet.jobs import messages as m
 from callsheet.jobs.effects import Dispatch
 from callsheet.jobs.graph import StageSpec

@@ -127,7 +127,7 @@ BUGS = {
         f"{STEPS}::test_what_an_owner_had_committed_and_not_performed_the_next_one_performs",
     ),
     "published before it is on the disk": bug(
-        "actors/folder_store.py",
+        "actors/stores/folder.py",
         "            sync_folders(ready)\n            if target",
         "            if target",
         "tests/stages/test_store.py"

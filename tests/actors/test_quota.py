@@ -9,9 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from callsheet.actors.errors import QuotaExceeded, Unavailable
-from callsheet.actors.quota import MAX_HELD, Ledger
-from callsheet.actors.tenant_keys import QuotaKeys
-from callsheet.actors.tenants import OwnLimits, Tenants, limits_of
+from callsheet.actors.tenants.limits import OwnLimits, Tenants, limits_of
+from callsheet.actors.tenants.names import QuotaKeys
+from callsheet.actors.tenants.quota import MAX_HELD, Ledger
 from callsheet.config.settings import Settings
 from tests.actors.kit import everything
 from tests.servers import RedisServer

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import pytest
 
-from callsheet.actors import rate as rate_module
-from callsheet.actors.rate import Rates, Verdict
+from callsheet.actors.tenants import rate as rate_module
+from callsheet.actors.tenants.rate import Rates, Verdict
 from tests.actors.kit import everything
 from tests.servers import RedisServer
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from callsheet.actors.committer import Committer
-from callsheet.actors.folder_store import FolderStore
 from callsheet.actors.keys import new_job_id
+from callsheet.actors.stores.folder import FolderStore
 from callsheet.jobs import messages as m
 from callsheet.jobs.effects import Dispatch
 from tests.actors.kit import ONE, check_job, eventually, log_of, put, submission

@@ -11,10 +11,11 @@ import pytest
 from standardwebhooks.webhooks import WebhookVerificationError
 from typer.testing import CliRunner
 
-from callsheet.actors import webhook_secrets, webhooks
 from callsheet.actors.blocking import BlockingJobs
 from callsheet.actors.host import Host
 from callsheet.actors.keys import PartitionKeys, new_job_id
+from callsheet.actors.webhooks import deliverer as webhooks
+from callsheet.actors.webhooks import signing as webhook_secrets
 from callsheet.cli import app
 from callsheet.config.settings import Settings, SettingsError
 from callsheet.jobs import messages as m

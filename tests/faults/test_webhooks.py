@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from callsheet.actors.keys import new_job_id
-from callsheet.actors.webhook_secrets import of_tenant
+from callsheet.actors.webhooks.signing import of_tenant
 from tests.actors.kit import eventually, submission
 from tests.faults.conftest import Service
 from tests.receiver import Receiver, answers, hangs

@@ -16,7 +16,7 @@ import httpx
 import pytest
 import redis
 
-from callsheet.actors.keyring import KeyStore
+from callsheet.actors.tenants.keyring import KeyStore
 from tests.http.service import ROOT, Api, Role
 from tests.servers import RedisServer
 

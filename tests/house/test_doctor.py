@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from callsheet.actors import checkup
-from callsheet.actors.checkup import Finding, look_at_servers
 from callsheet.actors.committer import connect
+from callsheet.actors.telemetry import checkup
+from callsheet.actors.telemetry.checkup import Finding, look_at_servers
 from callsheet.config.settings import Settings, environment
 from callsheet.doctor import examine
 from tests.http.service import ROOT, Api, Role, eventually, free_port

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from callsheet.actors import tracing
+from callsheet.actors.telemetry import tracing
 from callsheet.config.settings import Settings, SettingsError
 from tests.http.service import Api, Role, eventually
 
@@ -114,7 +114,7 @@ def test_without_an_address_nothing_is_traced_and_nothing_imported(settings: Set
 
 
 def test_an_address_without_the_extra_is_said_at_the_start(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "callsheet.actors.otel", None)
+    monkeypatch.setitem(__import__("sys").modules, "callsheet.actors.telemetry.otel", None)
     traced = settings.model_copy(update={"otel_endpoint": "http://127.0.0.1:1"})
     with pytest.raises(SettingsError, match=r"callsheet\[otel\]"):
         tracing.start_tracing(traced, "test")

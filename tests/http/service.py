@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import httpx
 
 from callsheet.actors.blocking import BlockingJobs
-from callsheet.actors.folder_store import FolderStore
-from callsheet.actors.store import stage_folder
+from callsheet.actors.stores.folder import FolderStore
+from callsheet.actors.stores.store import stage_folder
 from callsheet.config.process import dying_with_us
 from callsheet.config.settings import environment
 from callsheet.jobs.job import FileRef

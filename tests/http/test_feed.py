@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 import pytest
 
-from callsheet.actors import pokes
 from callsheet.actors.client import Jobs
-from callsheet.actors.feed import PAGE, RING, CursorLostError, Feed, FeedEntry
+from callsheet.actors.feeds import pokes
+from callsheet.actors.feeds.job_feed import PAGE, RING, CursorLostError, Feed, FeedEntry
 from callsheet.actors.keys import PartitionKeys, feed_channel, new_job_id, partition_of
 from callsheet.actors.wire import EventEntry
 from tests.servers import RedisServer

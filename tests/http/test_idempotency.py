@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from callsheet.actors.folder_store import FolderStore
+from callsheet.actors.stores.folder import FolderStore
 from tests.http.service import Api, Stages, eventually, submit
 
 

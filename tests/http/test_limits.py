@@ -10,8 +10,8 @@ import httpx
 import pytest
 import redis
 
-from callsheet.actors.keyring import KeyStore
-from callsheet.actors.tenants import OwnLimits, Tenants, limits_of
+from callsheet.actors.tenants.keyring import KeyStore
+from callsheet.actors.tenants.limits import OwnLimits, Tenants, limits_of
 from callsheet.config.settings import Settings
 from tests.http.service import Api, Role, Stages, eventually
 

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from callsheet.actors.figures import QUEUES
+from callsheet.actors.telemetry.figures import QUEUES
 from tests.http.service import Api, Stages, eventually
 
 

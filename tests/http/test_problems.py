@@ -14,10 +14,10 @@ import redis
 from callsheet.actors import wire
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import StoreAway, StoreMisconfigured
-from callsheet.actors.folder_store import FolderStore
-from callsheet.actors.keyring import KeyStore
 from callsheet.actors.keys import PartitionKeys, partition_of
-from callsheet.actors.uploads import UploadInfo, UploadStore
+from callsheet.actors.stores.folder import FolderStore
+from callsheet.actors.stores.uploads import UploadInfo, UploadStore
+from callsheet.actors.tenants.keyring import KeyStore
 from callsheet.config.settings import Settings
 from callsheet.http import uploads
 from callsheet.http.app import create_app

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from callsheet.actors import wire
-from callsheet.actors.quota import Ledger
+from callsheet.actors.tenants.quota import Ledger
 from callsheet.config.settings import Settings
 from callsheet.http.app import create_app
 from tests.http.service import Api, Stages, eventually

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from callsheet.actors import feed as feed_module
-from callsheet.actors import tenant_feed as tenant_feed_module
 from callsheet.actors.client import Jobs
 from callsheet.actors.committer import Committer
-from callsheet.actors.feed import CursorLostError
+from callsheet.actors.feeds import job_feed as feed_module
+from callsheet.actors.feeds import tenant_feed as tenant_feed_module
+from callsheet.actors.feeds.job_feed import CursorLostError
+from callsheet.actors.feeds.tenant_feed import TenantEntry, TenantFeed
+from callsheet.actors.feeds.tenant_log import cursor_text, read_cursor
 from callsheet.actors.journal import Journal
 from callsheet.actors.keys import PartitionKeys, new_job_id, partition_of
-from callsheet.actors.tenant_feed import TenantEntry, TenantFeed
-from callsheet.actors.tenant_log import cursor_text, read_cursor
 from callsheet.jobs import messages as m
 from callsheet.jobs.job import Job
 from callsheet.jobs.rules import decide

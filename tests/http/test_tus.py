@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from callsheet.actors.host import Host
-from callsheet.actors.uploads import UploadInfo, UploadLocked, UploadStore, UploadUnknown, open_uploads
+from callsheet.actors.stores.uploads import UploadInfo, UploadLocked, UploadStore, UploadUnknown, open_uploads
 from callsheet.config.settings import Settings
 from callsheet.http.app import create_app
 from tests.http.service import Api, eventually

@@ -11,7 +11,7 @@ import pytest
 import redis
 from websockets.sync.client import connect
 
-from callsheet.actors import webhook_secrets
+from callsheet.actors.webhooks import signing as webhook_secrets
 from tests.http.service import Api, Role, Stages
 from tests.http.service import eventually as within
 from tests.http.test_events import SSE, history, watch

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from callsheet.actors.paid import provider_settings
-from callsheet.actors.worker import _child_spec
+from callsheet.actors.stages.paid import provider_settings
+from callsheet.actors.stages.worker import _child_spec
 from callsheet.config.settings import Settings
 from tests.providers.fakes import KEY
 

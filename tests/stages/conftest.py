@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from callsheet.actors.blocking import BlockingJobs
-from callsheet.actors.folder_store import FolderStore
 from callsheet.actors.host import Host
 from callsheet.actors.keys import new_job_id
+from callsheet.actors.stores.folder import FolderStore
 from callsheet.config.settings import Settings
 from callsheet.jobs.events import Event, decode_event
 from callsheet.jobs.job import TERMINAL, InputRef, Job

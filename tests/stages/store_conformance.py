@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from callsheet.actors.errors import CorruptRecord
-from callsheet.actors.shelf import Shelf
-from callsheet.actors.store import ArtifactStore, BadFileError, Upload, input_file
+from callsheet.actors.stages.shelf import Shelf
+from callsheet.actors.stores.store import ArtifactStore, BadFileError, Upload, input_file
 from callsheet.jobs.job import FileRef, InputRef
 from callsheet.pipelines.declare import OutputFile
 

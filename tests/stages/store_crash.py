@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from callsheet.actors.folder_store import FolderStore
-from callsheet.actors.store import ArtifactStore
+from callsheet.actors.stores.folder import FolderStore
+from callsheet.actors.stores.store import ArtifactStore
 from tests.object_store import open_store_at
 from tests.stages.store_conformance import publish
 

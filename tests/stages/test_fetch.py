@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from callsheet.actors.keys import new_job_id
-from callsheet.actors.sources import with_fetch
+from callsheet.actors.stages.sources import with_fetch
 from callsheet.jobs.job import InputRef, Job
 from callsheet.jobs.messages import Cancel, Retry, Submit
 from tests.house.running import wait_for

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from callsheet.actors.metrics_board import Board
+from callsheet.actors.telemetry.board import Board
 from tests.house.running import wait_for
 from tests.stages.conftest import Service
 

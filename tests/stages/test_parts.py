@@ -11,15 +11,15 @@ import dramatiq
 import pytest
 from msgspec.structs import replace
 
-from callsheet.actors import process_group
 from callsheet.actors.broker import declare, dispatch, generation, make_broker
-from callsheet.actors.child_main import without_paths
-from callsheet.actors.child_wire import Inbox, Ready, Request, Said, frame, receive
 from callsheet.actors.errors import NoAnswer
 from callsheet.actors.pipelines import PipelineError, load_pipelines
-from callsheet.actors.process_group import group_lives, kill_group
-from callsheet.actors.stage_reports import Heard, deliver, joined
-from callsheet.actors.work_folders import WorkFolders
+from callsheet.actors.stages import process_group
+from callsheet.actors.stages.child_main import without_paths
+from callsheet.actors.stages.child_wire import Inbox, Ready, Request, Said, frame, receive
+from callsheet.actors.stages.process_group import group_lives, kill_group
+from callsheet.actors.stages.reports import Heard, deliver, joined
+from callsheet.actors.stages.work_folders import WorkFolders
 from callsheet.jobs.draft import Outcome
 from callsheet.jobs.events import Event, JobSubmitted
 from callsheet.jobs.evolve import evolve
@@ -84,7 +84,7 @@ def test_folders_of_the_dead_are_swept_and_those_of_the_living_are_not(tmp_path:
     script = f"""
 import os
 from pathlib import Path
-from callsheet.actors.work_folders import WorkFolders
+from callsheet.actors.stages.work_folders import WorkFolders
 folders = WorkFolders(Path({str(tmp_path)!r}))
 with folders.folder("2-act") as folder:
     (folder / "file").touch()

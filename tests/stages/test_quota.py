@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from callsheet.actors.charged_store import ChargedStore, open_charged_store
-from callsheet.actors.tenants import OwnLimits, Tenants, limits_of
+from callsheet.actors.stores.charged import ChargedStore, open_charged_store
+from callsheet.actors.tenants.limits import OwnLimits, Tenants, limits_of
 from callsheet.jobs.job import InputRef
 from callsheet.jobs.messages import Forget, Retry, Submit
 from tests.house.running import wait_for

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from callsheet.actors.tenants import OwnLimits, Tenants, limits_of
+from callsheet.actors.tenants.limits import OwnLimits, Tenants, limits_of
 from callsheet.jobs.events import StageSucceeded
 from callsheet.jobs.job import Job
 from callsheet.jobs.messages import Forget, Retry

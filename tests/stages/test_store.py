@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from callsheet.actors import store as store_module
 from callsheet.actors.errors import StorageFull
-from callsheet.actors.folder_store import FolderStore
-from callsheet.actors.store import ArtifactStore, Upload, stage_folder
+from callsheet.actors.stores import store as store_module
+from callsheet.actors.stores.folder import FolderStore
+from callsheet.actors.stores.store import ArtifactStore, Upload, stage_folder
 from tests.stages.store_conformance import JOB, TEXT, StoreConformance
 
 

@@ -14,11 +14,11 @@ import obstore
 import pytest
 
 from callsheet.actors.errors import StoreAway, StoreMisconfigured
-from callsheet.actors.folder_store import FolderStore
-from callsheet.actors.s3_store import S3Address, S3Store
-from callsheet.actors.shelf import Shelf
-from callsheet.actors.store import ArtifactStore, Remote
-from callsheet.actors.stores import open_store
+from callsheet.actors.stages.shelf import Shelf
+from callsheet.actors.stores.folder import FolderStore
+from callsheet.actors.stores.opening import open_store
+from callsheet.actors.stores.s3 import S3Address, S3Store
+from callsheet.actors.stores.store import ArtifactStore, Remote
 from callsheet.config.settings import Settings, SettingsError
 from callsheet.jobs.job import FileRef
 from callsheet.pipelines.declare import OutputFile, StageError
@@ -238,7 +238,7 @@ def test_the_settings_choose_the_store(server: ObjectStore, settings: Settings, 
 
 
 def test_without_the_library_a_role_says_what_to_install(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "callsheet.actors.s3_store", None)
+    monkeypatch.setitem(sys.modules, "callsheet.actors.stores.s3", None)
     for name in [name for name in sys.modules if name.partition(".")[0] == "obstore"]:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(SettingsError, match=r"pip install 'callsheet\[s3\]'"):

@@ -1,0 +1,61 @@
+"""How many requests somebody may send: one bucket each in Redis, so that it holds over all processes (lua/rate.lua).
+
+The buckets lie with the broker, whose Redis writes nothing to a disk: to lose them is harmless, and an fsync for each
+request would cost more than most requests do. A bucket that is full again expires, so as many are kept as have sent a
+request in the last few seconds. While that Redis is away everybody passes: what holds then is all the other limits.
+"""
+
+from __future__ import annotations
+
+import time
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+import redis.asyncio as aioredis
+import structlog
+from redis.exceptions import RedisError
+
+from callsheet.actors.tenants.names import bucket
+
+log = structlog.get_logger("api")
+PATIENCE_SECONDS = 2.0
+PAUSE_SECONDS = 5.0  # after a failure nobody waits for the next one
+MICROS = 1_000_000
+_SCRIPT = files("callsheet.actors").joinpath("lua/rate.lua").read_text()
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Whether a request may pass; how many more may at once; seconds until the burst is whole, and to wait."""
+
+    allowed: bool
+    remaining: int
+    reset: float
+    wait: float
+
+
+class Rates:
+    """The buckets of everybody, for an event loop."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._redis: Any = aioredis.Redis.from_url(
+            redis_url, socket_timeout=PATIENCE_SECONDS, socket_connect_timeout=PATIENCE_SECONDS, protocol=2
+        )
+        self._script = self._redis.register_script(_SCRIPT)
+        self._away_until = 0.0
+
+    async def take(self, who: str, rate: float, burst: int) -> Verdict | None:
+        """Count one request of somebody who may send `rate` a second, `burst` at once. None: nobody knows."""
+        if time.monotonic() < self._away_until:
+            return None
+        try:
+            allowed, remaining, reset, wait = await self._script(keys=[bucket(who)], args=[MICROS / rate, burst])
+        except (RedisError, OSError) as error:
+            self._away_until = time.monotonic() + PAUSE_SECONDS
+            log.warning("requests are not counted", why=type(error).__name__)
+            return None
+        return Verdict(bool(allowed), remaining, reset / MICROS, wait / MICROS)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
