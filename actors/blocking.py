@@ -6,10 +6,9 @@ call handed over to it, did the same at five times the processor time a call, wh
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import threading
-from concurrent.futures import Future
+import time
 from typing import Any
 
 import redis
@@ -21,6 +20,7 @@ from callsheet.actors.errors import NoAnswer, Unavailable
 from callsheet.actors.keys import PartitionKeys, partition_of
 from callsheet.actors.snapshot import decode_job
 from callsheet.actors.wire import (
+    ANSWERS,
     CONNECTION,
     SEND,
     EventEntry,
@@ -36,7 +36,6 @@ from callsheet.jobs.draft import Outcome
 from callsheet.jobs.job import Job, StageState
 from callsheet.jobs.messages import Message
 
-LISTEN_SECONDS = 1.0  # how long the listener may take to notice that it is to end
 SUBSCRIBE_SECONDS = 2.0
 
 
@@ -50,12 +49,8 @@ class BlockingJobs:
         self._reply_timeout = reply_timeout
         self._wanted_partitions = partitions
         self._keys: list[PartitionKeys] = []
-        self._reply_channel = f"cs:reply:{secrets.token_hex(8)}"
-        self._pending: dict[bytes, Future[Outcome]] = {}
-        self._closing = threading.Event()
-        self._listening = threading.Event()
-        self._listener = threading.Thread(target=self._read_replies, name="replies", daemon=True)
-        self._starting = threading.Lock()
+        self._answers: Any = redis.Redis.from_url(redis_url, retry=Retry(NoBackoff(), 1), **ANSWERS)
+        self._of_this_thread = threading.local()
 
     def tell(self, job: str, message: Message, mid: str | None = None) -> None:
         """See Jobs.tell."""
@@ -63,16 +58,14 @@ class BlockingJobs:
 
     def ask(self, job: str, message: Message, mid: str | None = None, timeout: float | None = None) -> Outcome:
         """See Jobs.ask."""
-        self._listen()
         mid = mid or secrets.token_hex(12)
-        future = self._pending[mid.encode()] = Future()
+        answers = self._subscribed()
+        self._post(job, message, mid, answers.channel)
         try:
-            self._post(job, message, mid, self._reply_channel)
-            return future.result(timeout or self._reply_timeout)
-        except TimeoutError:
+            return answers.wait_for(mid.encode(), timeout or self._reply_timeout)
+        except (RedisError, OSError):  # a lost connection costs the answer, never the message
+            self._of_this_thread.answers = None
             raise NoAnswer from None
-        finally:
-            self._pending.pop(mid.encode(), None)
 
     def job(self, job: str) -> Job | None:
         """See Jobs.job."""
@@ -93,11 +86,9 @@ class BlockingJobs:
             return read_entries(self._redis.xrange(keys.log(job), min=f"({after}", max="+", count=limit))
 
     def close(self) -> None:
-        """Close the connections and end the thread."""
-        self._closing.set()
-        if self._listener.is_alive():
-            self._listener.join(2 * LISTEN_SECONDS)
+        """Close the connections."""
         self._redis.connection_pool.disconnect()
+        self._answers.connection_pool.disconnect()
 
     def _post(self, job: str, message: Message, mid: str, reply: str) -> None:
         keys = self._partition(job)
@@ -110,36 +101,45 @@ class BlockingJobs:
                 self._keys = fixed_partitions(self._redis, self._wanted_partitions)
         return self._keys[partition_of(job, len(self._keys))]
 
-    # -- replies
+    def _subscribed(self) -> _Answers:
+        try:
+            answers: _Answers | None = getattr(self._of_this_thread, "answers", None)
+            if answers is None:
+                answers = self._of_this_thread.answers = _Answers(self._answers.pubsub())
+            answers.begin()
+        except (RedisError, OSError) as error:
+            self._of_this_thread.answers = None
+            raise Unavailable(str(error)) from error
+        return answers
 
-    def _listen(self) -> None:
-        with self._starting:
-            if not self._listener.is_alive() and not self._closing.is_set():
-                self._listener.start()
-        if not self._listening.wait(SUBSCRIBE_SECONDS):
-            raise Unavailable("no connection for replies")
 
-    def _read_replies(self) -> None:
-        """Hand each reply to the one who asked. A lost connection costs answers (NoAnswer), never a message."""
-        while not self._closing.is_set():
-            pubsub = self._redis.pubsub()
-            try:
-                pubsub.subscribe(self._reply_channel)
-                while not self._closing.is_set():
-                    self._hear(pubsub.get_message(timeout=LISTEN_SECONDS))
-            except (RedisError, OSError):
-                self._listening.clear()
-                self._closing.wait(0.2)
-            finally:
-                self._listening.clear()
-                with contextlib.suppress(RedisError, OSError):
-                    pubsub.close()
+class _Answers:
+    """The channel on which one thread is answered, one question at a time. It listens by itself: an answer that came
+    by way of a thread that listens for all took two more turns of the interpreter's lock.
+    """
 
-    def _hear(self, message: dict[str, Any] | None) -> None:
-        if message and message["type"] == "subscribe":
-            self._listening.set()
-        elif message and message["type"] == "message":
-            mid, outcome = read_reply(message["data"])
-            future = self._pending.get(mid)
-            if future and not future.done():
-                future.set_result(outcome)
+    def __init__(self, pubsub: Any) -> None:
+        self.channel = f"cs:reply:{secrets.token_hex(8)}"
+        self._pubsub = pubsub
+        self._heard = False
+
+    def begin(self) -> None:
+        """Be subscribed, on a connection that lives, with nothing left over from a question that was given up."""
+        if not self._heard:
+            self._pubsub.subscribe(self.channel)
+            self._heard = self._pubsub.get_message(timeout=SUBSCRIBE_SECONDS) is not None
+        if not self._heard:
+            raise redis.TimeoutError("no connection for answers")
+        while self._pubsub.get_message(timeout=0.0):
+            pass
+
+    def wait_for(self, mid: bytes, seconds: float) -> Outcome:
+        """The answer to the question of this name. Raises NoAnswer when it does not come, and RedisError."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            message = self._pubsub.get_message(timeout=left)
+            if message and message["type"] == "message":
+                answered, outcome = read_reply(message["data"])
+                if answered == mid:
+                    return outcome
+        raise NoAnswer

@@ -25,6 +25,9 @@ CONNECTION: dict[str, Any] = {
     "socket_connect_timeout": 2.0,
     "socket_timeout": 5.0,
 }
+# For the answers to those who block: one each, kept for as long as their thread lives.
+ANSWERS: dict[str, Any] = {**CONNECTION, "max_connections": 1024}
+del ANSWERS["timeout"]
 SEND = files("callsheet.actors").joinpath("lua/send.lua").read_text()
 
 _outcome = msgspec.json.Decoder(Outcome)

@@ -59,6 +59,10 @@ class StopSign:
                 if self.fd >= 0:
                     os.eventfd_write(self.fd, 1)
 
+    def is_given(self) -> bool:
+        """Whether it is given."""
+        return self.reason is not None
+
     def wait(self, seconds: float) -> None:
         """Wait until it is given, `seconds` at most."""
         self._given.wait(seconds)
@@ -157,7 +161,7 @@ class StageRun:
                 return self._stopped()
             self._job = job
             self._log = self._log.bind(request_id=job.origin.request_id)
-            with self._span(job), self._tools.folders.folder(f"{self.job}-{self._folder}") as folder:
+            with self._span(job), self._tools.folders.folder(self.sign.is_given) as folder:
                 return self._run_in(folder, job)
         except BadFileError as error:
             return self._failed("bad_stage_output", f"The stage is wrong: {error}.")

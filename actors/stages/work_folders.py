@@ -1,17 +1,19 @@
-"""Where stages work: a folder for each run, gone after it; what a killed worker leaves, the others remove.
+"""Where stages work: an empty folder for each run, emptied after it; what a killed worker leaves, the others remove.
 
-ROOT/WORKER.lock    held (flock) by a living worker: the kernel lets go of it, however the worker dies
-ROOT/WORKER/RUN     the work folder of one run
+ROOT/WORKER.lock     held (flock) by a living worker: the kernel lets go of it, however the worker dies
+ROOT/WORKER/NUMBER   the work folder of one run
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import structlog
@@ -29,18 +31,38 @@ class WorkFolders:
         self.name, self._lock = self._claim_a_name()
         self._home = root / self.name
         self._home.mkdir()
+        self._numbers = itertools.count(1)
+        self._empty: list[Path] = []
 
     @contextlib.contextmanager
-    def folder(self, name: str) -> Iterator[Path]:
-        """An empty folder, removed at the end with all that is in it."""
-        folder = self._home / name
-        folder.mkdir()
+    def folder(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[Path]:
+        """An empty folder for one run, removed at the end with all that is in it.
+
+        One that is still empty serves again, unless the run was `stopped` or failed: where Redis fsyncs on the same
+        disk, making a folder and removing it waits for that (an eighth of the time of a stage that does nothing).
+        """
+        folder = self._take()
+        kept = False
         try:
             yield folder
+            kept = not stopped() and _is_empty(folder)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            if folder.exists():
-                log.warning("a work folder could not be removed", folder=name)
+            if kept:
+                self._empty.append(folder)
+            else:
+                self._remove(folder)
+
+    def _take(self) -> Path:
+        with contextlib.suppress(IndexError):
+            return self._empty.pop()
+        folder = self._home / str(next(self._numbers))
+        folder.mkdir(mode=stat.S_IRWXU)
+        return folder
+
+    def _remove(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            log.warning("a work folder could not be removed", folder=str(folder))
 
     def sweep(self) -> None:
         """Remove the folders of workers that have died."""
@@ -77,6 +99,15 @@ class WorkFolders:
 
     def _path_of(self, name: str) -> Path:
         return self._root / f"{name}{LOCK}"
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether it is there, as it was made, with nothing in it."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None and stat.S_IMODE(folder.stat().st_mode) == stat.S_IRWXU
+    except OSError:
+        return False
 
 
 def _locked(descriptor: int) -> bool:

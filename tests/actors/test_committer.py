@@ -173,7 +173,7 @@ def _is_full(client: redis.Redis) -> bool:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), TypeError("not bytes")])
-def test_an_error_that_is_not_redis_own_reaches_the_caller_and_the_thread_lives(
+def test_an_error_that_is_not_redis_own_reaches_the_caller_and_the_connections_stay(
     committer: Committer, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     with monkeypatch.context() as patch:
@@ -186,12 +186,25 @@ def test_an_error_that_is_not_redis_own_reaches_the_caller_and_the_thread_lives(
             with pytest.raises(JournalDownError):
                 send(committer, "m")
     assert send(committer, "after")
-    assert all(thread.is_alive() for thread in committer._threads)
+    assert len(committer._idle) == 2
 
 
-def test_stop_ends_the_threads_once_what_was_asked_for_is_done(redis_url: str) -> None:
+def test_what_is_in_line_is_done_after_stop_and_what_comes_later_is_refused(
+    redis_url: str, journal_server: RedisServer
+) -> None:
     committer = Committer(redis_url)
+    send(committer, "first")
+    journal_server.pause()
     with ThreadPoolExecutor(16) as callers:
-        answers = list(callers.map(lambda n: send(committer, f"m{n}"), range(100)))
-    committer.stop()
-    assert (len(set(answers)), [t.is_alive() for t in committer._threads]) == (100, [False, False])
+        try:
+            answers = [callers.submit(send, committer, f"m{n}") for n in range(16)]
+            eventually(lambda: len(committer._line) == 14, why="two send, the others wait in line")
+            committer.stop()
+            with pytest.raises(JournalDownError):
+                send(committer, "late")
+        finally:
+            journal_server.resume()
+    assert len({answer.result(10) for answer in answers}) == 16
+    with journal_server.client() as client:
+        assert client.xlen(KEYS.mailbox) == 17
+        eventually(lambda: len(client.client_list()) == 1, why="connections are left open")

@@ -73,7 +73,7 @@ class Service:
 
     def leftovers(self) -> list[str]:
         """Files of uploads and of work that are still there, though nothing runs."""
-        work = [p for p in (self.data / "work").glob("*/*") if p.is_dir()]
+        work = (self.data / "work").glob("*/*/*")
         return [str(p.relative_to(self.data)) for p in (*work, *(self.data / "store" / "incoming").glob("*"))]
 
 

@@ -120,8 +120,8 @@ class Service:
         (self.marks / name).touch()
 
     def in_work(self) -> list[str]:
-        """The work folders of all runs."""
-        return [str(p) for p in (self.settings.data / "work").glob("*/*")]
+        """What lies in the work folders of all runs."""
+        return [str(p) for p in (self.settings.data / "work").glob("*/*/*")]
 
     def published(self, job: str) -> list[str]:
         """The stage folders in the store of a job."""

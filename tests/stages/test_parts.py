@@ -68,7 +68,7 @@ def test_a_work_folder_is_gone_after_its_run_even_if_that_fails(tmp_path: Path) 
     folders, seen = WorkFolders(tmp_path), []
 
     def run() -> None:
-        with folders.folder("2-act") as folder:
+        with folders.folder() as folder:
             seen.append(folder)
             (folder / "file").touch()
             raise RuntimeError
@@ -80,13 +80,26 @@ def test_a_work_folder_is_gone_after_its_run_even_if_that_fails(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_empty_work_folder_serves_again_and_one_that_was_meddled_with_does_not(tmp_path: Path) -> None:
+    folders, seen = WorkFolders(tmp_path), []
+    for mode in (0o700, 0o700, 0o755, 0o700):
+        with folders.folder() as folder:
+            assert list(folder.iterdir()) == []
+            folder.chmod(mode)
+            seen.append(folder)
+    with folders.folder() as one, folders.folder() as other:
+        assert one != other, "two runs at once in one folder"
+    assert (seen[0] == seen[1] == seen[2], seen[2].exists(), seen[3] == seen[2]) == (True, False, False)
+    folders.close()
+
+
 def test_folders_of_the_dead_are_swept_and_those_of_the_living_are_not(tmp_path: Path) -> None:
     script = f"""
 import os
 from pathlib import Path
 from callsheet.actors.stages.work_folders import WorkFolders
 folders = WorkFolders(Path({str(tmp_path)!r}))
-with folders.folder("2-act") as folder:
+with folders.folder() as folder:
     (folder / "file").touch()
     print(folder, flush=True)
     os.kill(os.getpid(), 9)
@@ -94,7 +107,7 @@ with folders.folder("2-act") as folder:
     dead = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=False)
     left = Path(dead.stdout.strip())
     living, sweeper = WorkFolders(tmp_path), WorkFolders(tmp_path)
-    with living.folder("3-act") as kept:
+    with living.folder() as kept:
         assert left.exists()
         sweeper.sweep()
         assert (left.parent.exists(), kept.exists()) == (False, True)
