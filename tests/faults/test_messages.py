@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -15,7 +17,7 @@ from callsheet.actors import host as hosting
 from callsheet.actors import job_actor
 from callsheet.actors import wire as sending
 from callsheet.actors.blocking import BlockingJobs
-from callsheet.actors.errors import CorruptRecord, MailboxFull
+from callsheet.actors.errors import CorruptRecord, MailboxFull, NoAnswer
 from callsheet.actors.host import Host, wall_clock
 from callsheet.actors.keys import PartitionKeys, new_job_id
 from callsheet.config.settings import Settings
@@ -164,6 +166,29 @@ def test_a_mailbox_at_its_bound_is_full_until_somebody_reads_it(house: House, mo
     house.complete(jobs[0])
     for job in jobs:
         check_job(house.client, KEYS, job)
+
+
+def test_each_of_many_threads_hears_the_answer_to_its_own_question(house: House) -> None:
+    house.host()
+    job = house.submit()
+
+    def question(n: int) -> tuple[str, int]:
+        with contextlib.suppress(NoAnswer):  # it is answered late, to one who has given up and asks something else
+            house.jobs.ask(job, m.Claim("a", 99, "nobody"), timeout=0.0001)
+        other = house.submit()
+        outcome = house.jobs.ask(other, m.Claim("a", 2, "w")) if n % 2 else house.jobs.ask(other, m.Cancel())
+        return outcome.status, outcome.seq
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(question, range(80)))
+    assert answers == [("cancelled", 5), ("running", 3)] * 40
+
+
+def test_who_lost_the_connection_for_answers_is_answered_all_the_same(house: House) -> None:
+    house.host()
+    house.submit()
+    assert house.client.client_kill_filter(_type="pubsub") == 1
+    assert house.submit()
 
 
 def test_clocks_that_jump_by_an_hour_change_nothing(house: House) -> None:
