@@ -32,7 +32,7 @@ class PartitionKeys:
         self.slot = slot = f"cs:{{{number}}}"
         self.mailbox = f"{slot}:mailbox"  # stream: job, mid, body, reply
         self.lease = f"{slot}:lease"  # string with expiry: the host that owns the partition
-        self.epoch = f"{slot}:epoch"  # string: rises by one with each owner; fences the old one off
+        self.epoch = f"{slot}:epoch"  # string: rises with each owner; fences the old one off
         self.timers = f"{slot}:timers"  # zset: "job|timer" -> due (ms, the server's clock)
         self.tokens = f"{slot}:tokens"  # hash: "job|timer" -> token it was set with
         self.outbox = f"{slot}:outbox"  # hash: effect id -> effect, until performed

@@ -64,10 +64,10 @@ class Performer:
         self._queue.put((owner, item))
 
     def look_after(self, owners: list[Ownership]) -> None:
-        """For each that was not seen to since it was taken, or since the broker was emptied: perform what an earlier
-        owner left, and offer again the dispatches that the broker has lost. Raises one of TROUBLE.
+        """For each that was not seen to since it was taken, or since one of the servers began anew: perform what an
+        earlier owner left, and offer again the dispatches that may be lost. Raises one of TROUBLE.
         """
-        self._generation = generation = self._broker_generation()
+        self._generation = generation = self._find_generation()
         for owner in owners:
             if owner.generation != generation:
                 self._resume(owner, generation)
@@ -75,7 +75,7 @@ class Performer:
 
     def _resume(self, owner: Ownership, generation: str) -> None:
         if owner.generation:
-            log.warning("the broker was emptied: offering its dispatches again", partition=owner.number)
+            log.warning("the broker or the journal began anew: offering dispatches again", partition=owner.number)
         keys = owner.journal.keys
         # In this order: what is performed meanwhile moves from the first to the second.
         left = self._redis.hgetall(keys.outbox)
@@ -88,10 +88,13 @@ class Performer:
             except Undecodable:  # it stays where it is, in plain sight; the others go on
                 log.exception("effect cannot be read", job=job)
 
-    def _broker_generation(self) -> str:
+    def _find_generation(self) -> str:
+        """The lives of the broker and of the journal: a broker that was emptied has lost what it was offered, a journal
+        that was started again may have lost the claim of what a worker took.
+        """
         if not (generation := work.generation(self._broker)):
             raise redis.RedisError("the broker was emptied at this very moment")
-        return generation
+        return f"{generation}.{self._redis.info('server')['run_id']}"
 
     def retry_due(self) -> None:
         """Take up again what failed a while ago."""
@@ -141,7 +144,7 @@ class Performer:
             case Dispatch() as effect:
                 if self._admission is not None and not self._admission.admits(owner, item):
                     return  # it is not its job's turn; it stays in the outbox
-                generation = self._generation or self._broker_generation()
+                generation = self._generation or self._find_generation()
                 work.dispatch(self._broker, item.job, effect.stage, effect.token, effect.queue)
             case Interrupt(stage=stage, token=token):
                 self._redis.publish(INTERRUPTS, f"{item.job} {stage} {token}")
