@@ -63,8 +63,8 @@ class BlockingJobs:
         self._post(job, message, mid, answers.channel)
         try:
             return answers.wait_for(mid.encode(), timeout or self._reply_timeout)
-        except (RedisError, OSError):  # a lost connection costs the answer, never the message
-            self._of_this_thread.answers = None
+        except (NoAnswer, RedisError, OSError):  # a lost connection costs the answer, never the message
+            self._of_this_thread.answers = None  # it may be lost without a word: the next question takes a new one
             raise NoAnswer from None
 
     def job(self, job: str) -> Job | None:
@@ -124,7 +124,7 @@ class _Answers:
         self._heard = False
 
     def begin(self) -> None:
-        """Be subscribed, on a connection that lives, with nothing left over from a question that was given up."""
+        """Be subscribed, on a connection that was not closed meanwhile."""
         if not self._heard:
             self._pubsub.subscribe(self.channel)
             self._heard = self._pubsub.get_message(timeout=SUBSCRIBE_SECONDS) is not None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 from uuid import uuid4
@@ -15,6 +16,7 @@ import redis
 from dramatiq import Actor, Consumer, Message, MessageProxy
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.common import dq_name
+from dramatiq.errors import ConnectionClosed
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -39,14 +41,28 @@ class _Consumer(_Dramatiqs):  # type: ignore[misc]
         super().__init__(broker, queue_name, prefetch, timeout)
         self._freed = threading.Event()
 
+    @property
+    def outstanding_message_count(self) -> int:
+        """What is taken from the queue and not over, also of what an earlier consumer of this process has taken."""
+        return int(self.broker.handed_out[self.queue_name] + len(self.message_cache))
+
     def ack(self, message: MessageProxy) -> None:
         """See Consumer."""
-        super().ack(message)
-        self._freed.set()
+        self._over(super().ack, message)
 
     def nack(self, message: MessageProxy) -> None:
         """See Consumer."""
-        super().nack(message)
+        self._over(super().nack, message)
+
+    def _over(self, say: Callable[[MessageProxy], None], message: MessageProxy) -> None:
+        try:
+            say(message)
+        except ConnectionClosed:
+            raise  # it is said again
+        except BaseException:
+            self.broker.count(self.queue_name, -1)
+            raise
+        self.broker.count(self.queue_name, -1)
         self._freed.set()
 
     def __next__(self) -> MessageProxy | None:
@@ -56,7 +72,10 @@ class _Consumer(_Dramatiqs):  # type: ignore[misc]
             if self._full():
                 return None
             self.misses = 0
-        return cast("MessageProxy | None", super().__next__())
+        message = cast("MessageProxy | None", super().__next__())
+        if message is not None:
+            self.broker.count(self.queue_name, 1)
+        return message
 
     def _full(self) -> bool:
         return not self.message_cache and self.outstanding_message_count >= self.prefetch
@@ -75,6 +94,13 @@ class Broker(RedisBroker):
             client=client, middleware=[], heartbeat_timeout=HEARTBEAT_TIMEOUT, maintenance_chance=EVERY_COMMAND
         )
         self._consumed: set[str] = set()
+        self._counting = threading.Lock()
+        self.handed_out: Counter[str] = Counter()  # queue -> what this process was handed, and has not said is over
+
+    def count(self, queue_name: str, by: int) -> None:
+        """One more was handed out, or one less."""
+        with self._counting:
+            self.handed_out[queue_name] += by
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
         """See RedisBroker."""
@@ -111,10 +137,17 @@ def dispatch(broker: RedisBroker, job: str, stage: str, token: int, queue: str) 
 
 
 def generation(broker: RedisBroker) -> str:
-    """Which life of the broker this is: another one means that it was emptied. Raises RedisError."""
+    """Which life of the broker this is: another one means that it was emptied, or started again, perhaps from an older
+    copy of itself. "" when it was emptied at this very moment. Raises RedisError.
+    """
     broker.client.set(BROKER_GENERATION, secrets.token_hex(8), nx=True)
     found = cast(bytes | None, broker.client.get(BROKER_GENERATION))
-    return (found or b"").decode()
+    return f"{found.decode()}.{life(broker.client)}" if found else ""
+
+
+def life(client: Any) -> str:
+    """Which run of a Redis server answers: another one may have lost the last that was written. Raises RedisError."""
+    return str(client.info("server")["run_id"])
 
 
 def declare(broker: RedisBroker, queue: str, run: Callable[[str, str, int], None]) -> None:

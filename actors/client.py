@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -41,6 +42,7 @@ from callsheet.jobs.messages import Message, Submit, decode_message
 
 MAX_PENDING_ASKS = 10_000
 IDEMPOTENCY_SECONDS = 24 * 3600
+QUIET_SECONDS = 5.0  # then the channel of replies is asked for a sign of life, which has as long to come
 
 
 class Jobs:
@@ -229,13 +231,19 @@ async def subscription(client: Any, channel: str, ready: asyncio.Event) -> Async
         pubsub = client.pubsub(ignore_subscribe_messages=False)
         try:
             await pubsub.subscribe(channel)
+            heard = time.monotonic()
             while True:
                 # Not `listen`, which would never look whether the connection still lives.
-                message = await pubsub.get_message(timeout=5.0)
+                message = await pubsub.get_message(timeout=QUIET_SECONDS)
+                heard = time.monotonic() if message else heard
                 if message and message["type"] == "subscribe":
                     ready.set()
                 elif message and message["type"] == "message":
                     yield message["data"]
+                elif time.monotonic() - heard > 2 * QUIET_SECONDS:
+                    raise TimeoutError("the connection is dead, though nobody has closed it")
+                elif time.monotonic() - heard >= QUIET_SECONDS:
+                    await pubsub.ping()
         except (RedisError, OSError):
             await asyncio.sleep(0.2)
         finally:

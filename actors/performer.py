@@ -26,6 +26,7 @@ from callsheet.jobs.messages import FilesRemoved, Undecodable
 
 log = structlog.get_logger("host")
 RETRY_SECONDS = 1.0
+FAILED_SECONDS = 30.0  # after an error that nobody expected
 TROUBLE = (BrokerError, redis.RedisError, OSError, Unavailable)
 
 
@@ -94,7 +95,7 @@ class Performer:
         """
         if not (generation := work.generation(self._broker)):
             raise redis.RedisError("the broker was emptied at this very moment")
-        return f"{generation}.{self._redis.info('server')['run_id']}"
+        return f"{generation}.{work.life(self._redis)}"
 
     def retry_due(self) -> None:
         """Take up again what failed a while ago."""
@@ -105,7 +106,8 @@ class Performer:
         for _, owner, item in due:
             self.perform(owner, item)
         try:
-            self._perform_all(self._admission.due() if self._admission is not None else [])
+            for entries in self._admission.due() if self._admission is not None else ():
+                self._perform_all(entries)
         except TROUBLE as error:
             log.warning("jobs wait for their turn: the journal is away", why=str(error))
 
@@ -133,10 +135,14 @@ class Performer:
                 owner.lose(str(error))
             except TROUBLE as error:
                 log.warning("effect put off", effect=type(item.effect).__name__, job=item.job, why=str(error))
-                with self._lock:
-                    self._later.append((time.monotonic() + RETRY_SECONDS, owner, item))
-            except Exception:  # a bug in one effect must not end the thread; it stays in the outbox, in plain sight
+                self._put_off(RETRY_SECONDS, owner, item)
+            except Exception:  # a bug in one effect ends neither the thread nor the effect
                 log.exception("effect failed", effect=type(item.effect).__name__, job=item.job)
+                self._put_off(FAILED_SECONDS, owner, item)
+
+    def _put_off(self, seconds: float, owner: Ownership, item: OutboxItem) -> None:
+        with self._lock:
+            self._later.append((time.monotonic() + seconds, owner, item))
 
     def _perform(self, owner: Ownership, item: OutboxItem) -> None:
         generation = ""

@@ -175,11 +175,15 @@ class Lane:
             self._running.remove(run)
 
     def _offer_again(self, job: str, stage: str, token: int) -> None:
-        """Put it back for others. If the broker is away, its message is not acknowledged either, and so comes back."""
-        try:
-            dispatch(self._broker, job, stage, token, self._queue)
-        except redis.RedisError as error:
-            log.warning("a dispatch is left to redelivery", job=job, stage=stage, why=str(error))
+        """Put it back for others, however long the broker is away: once this returns, its message is acknowledged. If
+        the worker ends meanwhile it is not, and comes back by itself.
+        """
+        while True:
+            try:
+                return dispatch(self._broker, job, stage, token, self._queue)
+            except redis.RedisError as error:
+                log.warning("a dispatch waits to go back", job=job, stage=stage, why=str(error))
+                time.sleep(1.0)
 
     def take_nothing_more(self) -> None:
         """What was fetched and did not begin goes back to the queue when the lane stops."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import nsmallest
 from typing import Any
 
@@ -59,6 +59,8 @@ class Admission:
                     return True
                 if len(oldest) == limit:
                     self._taken_until[tenant] = time.monotonic() + LOOK_SECONDS
+            if owner.lost:
+                return False  # the next owner finds it in the outbox, and may have put it here already
             self._waiting.setdefault(tenant, {}).setdefault(item.job, {})[item.id] = (owner, item)
             return False
 
@@ -72,9 +74,10 @@ class Admission:
                     del waiting[name]
         return self._due_of(item.tenant) if item.tenant in self._waiting else []
 
-    def due(self) -> list[Entry]:
-        """Everything that has its turn now."""
-        return [entry for tenant in list(self._waiting) for entry in self._due_of(tenant)]
+    def due(self) -> Iterator[list[Entry]]:
+        """Everything that has its turn now, tenant by tenant: it waits here no more, so whoever asks performs it."""
+        for tenant in list(self._waiting):
+            yield self._due_of(tenant)
 
     def _due_of(self, tenant: str) -> list[Entry]:
         limit = self._tenants.limits(tenant).active

@@ -6,15 +6,20 @@ import itertools
 import random
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import redis
 
 from callsheet.actors.blocking import BlockingJobs
 from callsheet.actors.host import Host
+from callsheet.actors.journal import OutboxItem
 from callsheet.actors.keys import PartitionKeys, new_job_id, partition_of
+from callsheet.actors.tenants.admission import Admission
 from callsheet.actors.tenants.limits import OwnLimits, Tenants, limits_of
 from callsheet.config.settings import Settings
+from callsheet.jobs.effects import Dispatch
 from callsheet.jobs.messages import Cancel, Claim, Failed, Retry, Succeeded
 from tests.actors.kit import ENDED, ONE, eventually, submission
 from tests.servers import RedisServer
@@ -191,5 +196,28 @@ def test_with_thousands_waiting_a_look_costs_one_question(
         return look(tenant, limit)
 
     admission._oldest = counting  # type: ignore[method-assign]
-    admission.due()
+    list(admission.due())
     assert asked.count(threading.get_ident()) == 1  # the host's own care asks for itself
+
+
+def test_a_tenant_whose_turn_cannot_be_told_costs_no_other_its_turn(limited: Settings, client: Any) -> None:
+    """What has its turn waits in no memory any more: it is performed before anybody else is asked about."""
+    tenants = Tenants(client, limits_of(limited))
+    admission = Admission(client, tenants, lambda: [PartitionKeys(n) for n in range(PARTITIONS)])
+    owner: Any = SimpleNamespace(lost=False)
+    for tenant in ("a", "b"):
+        jobs = [new_job_id() for _ in range(3)]
+        for at, job in enumerate(jobs):
+            client.zadd(PartitionKeys(partition_of(job, PARTITIONS)).open(tenant), {job: at})
+        item = OutboxItem(f"{jobs[2]}|2", jobs[2], Dispatch("a", 2, "cpu"), tenant)
+        assert not admission.admits(owner, item)
+        client.zrem(PartitionKeys(partition_of(jobs[0], PARTITIONS)).open(tenant), jobs[0])
+    name = PartitionKeys(0).open("b")
+    client.delete(name)
+    client.set(name, "no set of jobs")
+    due = admission.due()
+    assert [item.tenant for _, item in next(due)] == ["a"]
+    with pytest.raises(redis.ResponseError):
+        next(due)
+    client.delete(name)
+    assert [item.tenant for entries in admission.due() for _, item in entries] == ["b"]

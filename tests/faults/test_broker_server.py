@@ -35,6 +35,22 @@ def test_what_an_emptied_broker_has_lost_is_offered_again_within_seconds(service
     no_dispatch_ran_twice(workers)
 
 
+def test_what_a_broker_has_lost_that_comes_back_from_an_older_copy_is_offered_again(service: Service) -> None:
+    """As a server that saves now and then does, or a replica that was behind."""
+    service.host().ready()
+    service.submit(10)
+    eventually(lambda: offered(service) == 10 and noted(service) == 10)
+    with service.broker.client() as broker:
+        broker.save()
+    service.submit(30)
+    eventually(lambda: offered(service) == 40 and noted(service) == 40)
+    service.broker.restart(kill=True)
+    workers = service.workers()
+    service.all_end()
+    assert {job.status for job in service.check().values()} == {"completed"}
+    no_dispatch_ran_twice(workers)
+
+
 def test_a_broker_killed_and_emptied_under_load_costs_nothing(service: Service) -> None:
     service.host().ready()
     service.host().ready()

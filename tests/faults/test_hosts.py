@@ -21,7 +21,7 @@ def test_a_host_killed_at_any_step_is_followed_by_another_and_nothing_is_lost(se
     workers = service.workers()
     service.submit(30)
     eventually(lambda: not dying.alive, why="the failpoint was never reached")
-    service.host()
+    service.host().ready()
     service.all_end()
     assert {job.status for job in service.check().values()} == {"completed"}
     no_dispatch_ran_twice(workers)

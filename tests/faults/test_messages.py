@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import pytest
 import structlog
 
 from callsheet.actors import host as hosting
-from callsheet.actors import job_actor
+from callsheet.actors import job_actor, performer
 from callsheet.actors import wire as sending
 from callsheet.actors.blocking import BlockingJobs
 from callsheet.actors.errors import CorruptRecord, MailboxFull, NoAnswer
@@ -243,6 +244,24 @@ def test_files_that_cannot_be_swept_cost_no_partition(house: House, monkeypatch:
     for _ in range(5):
         assert swept.acquire(timeout=10)
     assert (host.owned[0].lost, house.client.get(KEYS.epoch)) == (False, epoch)
+
+
+def test_an_effect_that_fails_in_a_way_nobody_expected_is_performed_later(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(performer, "FAILED_SECONDS", 0.05)
+    host = house.host()
+    tidy, failing = host._store.tidy, itertools.count()
+
+    def sometimes(*what: Any) -> None:
+        if next(failing) < 2:
+            raise RuntimeError("a bug")
+        tidy(*what)
+
+    monkeypatch.setattr(host._store, "tidy", sometimes)
+    house.complete(house.submit())
+    eventually(lambda: house.client.hlen(KEYS.outbox) == 0, why="it stays undone")
+    assert next(failing) == 3
 
 
 def test_finished_jobs_leave_nothing_in_the_host_and_idle_ones_no_thread(house: House) -> None:

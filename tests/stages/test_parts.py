@@ -64,6 +64,22 @@ def test_what_a_fetch_with_a_lost_answer_took_is_delivered_again(broker_url: str
     assert message.args == ("a" * 32, "act", 2)
 
 
+def test_a_consumer_that_starts_again_fetches_no_more_than_there_are_slots_free(broker_url: str) -> None:
+    broker = make_broker(broker_url)
+    broker.declare_queue("cpu")
+    for n in range(4):
+        dispatch(broker, "a" * 32, "act", n, "cpu")
+    first = broker.consume("cpu", prefetch=2, timeout=20)
+    running = next(first)
+    assert running is not None
+    first.message_cache.clear()  # the other one it has fetched is lost with it
+    second = broker.consume("cpu", prefetch=2, timeout=20)
+    fetched = [message for message in (next(second) for _ in range(3)) if message is not None]
+    assert len(fetched) == 1, "one slot is busy, and one was free"
+    first.ack(running)
+    assert next(second) is not None
+
+
 def test_a_work_folder_is_gone_after_its_run_even_if_that_fails(tmp_path: Path) -> None:
     folders, seen = WorkFolders(tmp_path), []
 
