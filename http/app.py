@@ -16,6 +16,7 @@ from callsheet.actors.feeds.job_feed import Feed
 from callsheet.actors.feeds.tenant_feed import TenantFeed
 from callsheet.actors.pipelines import load_pipelines
 from callsheet.actors.stores.charged import open_charged_store
+from callsheet.actors.stores.upload_keys import UploadKeys
 from callsheet.actors.stores.uploads import open_uploads
 from callsheet.actors.telemetry.figures import Figures
 from callsheet.actors.telemetry.tracing import start_tracing, stop_tracing
@@ -33,6 +34,7 @@ from callsheet.http.hosts import HostCheck
 from callsheet.http.jobs import CancelJob, JobList, OneJob, RetryJob
 from callsheet.http.limits import JobRoom, RateGate
 from callsheet.http.metrics import Counting, Metrics
+from callsheet.http.new_uploads import UploadList
 from callsheet.http.openai_audio import Audio
 from callsheet.http.openai_errors import answer_error
 from callsheet.http.pipelines import PipelineList
@@ -44,7 +46,7 @@ from callsheet.http.tenant_events import TenantEvents
 from callsheet.http.tickets import Tickets
 from callsheet.http.tracing import Tracing
 from callsheet.http.tus import TusManners
-from callsheet.http.uploads import OneUpload, UploadList, Uploads
+from callsheet.http.uploads import OneUpload, Uploads
 from callsheet.http.webhooks import RedeliverWebhook, WebhookList
 
 CLOSE_SECONDS = 1.0
@@ -86,7 +88,7 @@ def create_app(settings: Settings) -> App:
         *documents(pipelines, needs_keys=settings.needs_keys),
         ("/v1/pipelines", PipelineList(pipelines)),
         ("/v1/tickets", Tickets(keyring)),
-        ("/v1/uploads", UploadList(uploads)),
+        ("/v1/uploads", UploadList(uploads, UploadKeys(jobs.redis))),
         ("/v1/uploads/{upload_id}", OneUpload(uploads)),
         ("/v1/jobs", JobList(jobs, submitting)),
         ("/v1/events", TenantEvents(jobs, tenants, ping)),

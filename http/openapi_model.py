@@ -133,7 +133,7 @@ IF_NONE_MATCH = header("If-None-Match", _Tags, "Only if this is not its ETag any
 IDEMPOTENCY_KEY = header(
     "Idempotency-Key",
     Annotated[str, msgspec.Meta(pattern="^[!#-~]{1,255}$")],
-    "Your name for this request. Repeated with the same key and body within a day, it is the same job.",
+    "Your name for this request. Repeated with the same key and body within a day, it is the same job or upload.",
 )
 
 # Headers of problems, by status.

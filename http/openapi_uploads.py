@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from callsheet.http.openapi_model import Answer, Operation, Parameter, Raw, Table, header
+from callsheet.http.openapi_model import IDEMPOTENCY_KEY, Answer, Operation, Parameter, Raw, Table, header
 from callsheet.http.tus import BODY_TYPE, CHECKSUMS, MAX_METADATA, MAX_NUMBER
 
 _TAG = "uploads"
@@ -20,7 +20,7 @@ _STATE = ("Tus-Resumable", "Upload-Offset", "Upload-Expires")
 _ANY = ("unsupported_version", "invalid_parameter", "not_found", "upload_locked")
 _RECEIVE = (
     *("forbidden_origin", "body_timeout", "unsupported_media_type", "offset_mismatch", "checksum_mismatch"),
-    *("upload_too_large", "storage_full", "unavailable"),
+    *("upload_too_large", "quota_exceeded", "storage_full", "unavailable"),
 )
 _CAN = Answer("It is in the headers.", headers=("Tus-Resumable", "Tus-Version", "Tus-Extension", "Tus-Max-Size"))
 
@@ -45,11 +45,12 @@ OPERATIONS: Table = {
                 "`filename` and `filetype`, each with its value in Base64.",
             ),
             _CHECKSUM,
+            IDEMPOTENCY_KEY,
         ),
         body=_BYTES,
         body_required=False,
         answers={201: Answer("It is begun.", headers=(*_STATE, "Location"))},
-        problems=(*_ANY, *_RECEIVE),
+        problems=(*_ANY, *_RECEIVE, "idempotency_key_reused", "upload_gone"),
         example="-i -H 'Tus-Resumable: 1.0.0' -H 'Upload-Length: 1000' -X POST {url}/v1/uploads",
     ),
     ("OPTIONS", "/v1/uploads/{upload_id}"): Operation(

@@ -35,6 +35,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "offset_mismatch": (409, "The upload goes on elsewhere"),
     "upload_incomplete": (409, "The upload is not all there"),
     "unsupported_version": (412, "This version of the upload protocol is not spoken here"),
+    "upload_gone": (410, "The upload is gone"),
     "upload_locked": (423, "Somebody else is writing to the upload"),
     "checksum_mismatch": (460, "The bytes are not those that were meant"),
     "unknown_host": (421, "This service does not go by that name"),

@@ -93,6 +93,21 @@ class Reception:
         self._away = False
 
 
+async def behind(stream: Any, held: HeldUpload, count: int) -> AsyncIterator[bytes]:
+    """A body without its first `count` bytes, which are those of the upload already. Raises Problem if they are not."""
+    seen = 0
+    async for piece in stream:
+        rest = piece
+        if seen < count and piece:
+            known = await unbroken(held.read, seen, min(len(piece), count - seen))
+            if not piece.startswith(known):
+                raise Problem("idempotency_key_reused", "the upload begins with other bytes")
+            seen += len(known)
+            rest = piece[len(known) :]
+        if rest:
+            yield rest
+
+
 def check_room(settings: Settings, coming: int) -> None:
     """Raise Problem unless the disk has room for so many bytes more."""
     if shutil.disk_usage(settings.data).free - coming < settings.min_free_bytes:

@@ -1,4 +1,4 @@
-"""`/v1/uploads`: files that come in pieces, over as many connections as it takes."""
+"""`/v1/uploads/{upload_id}`: files that come in pieces, over as many connections as it takes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from callsheet.config.settings import Settings
 from callsheet.http import tus
 from callsheet.http.problems import Problem
 from callsheet.http.reach import tenant_of
-from callsheet.http.reception import Reception, check_room
+from callsheet.http.reception import Reception, behind, check_room
 from callsheet.http.threads import unbroken
 
 PATIENCE_SECONDS = 2.0  # for whoever holds an upload: longer than a silence after which it is let go
@@ -36,17 +36,16 @@ class Uploads:
         self._store = store
         self._ledger = ledger
 
-    async def create(self, tenant: str, info: UploadInfo) -> str:
-        """Begin an upload; its id. Raises Problem, StorageFull, QuotaExceeded."""
+    async def create(self, tenant: str, upload: str, info: UploadInfo) -> bool:
+        """Begin an upload; False if there is one of this id. Raises Problem, StorageFull, QuotaExceeded."""
         self._check_length(info.length or 0)
         check_room(self._settings, info.length or 0)
-        upload = await unbroken(self._store.create, tenant, info)
+        await self.reserve(tenant, upload, info.length or 0)
         try:
-            await self.reserve(tenant, upload, info.length or 0)
+            return await unbroken(self._store.create, tenant, upload, info)
         except Exception:
-            await self.forget(tenant, upload)
+            await self._release(tenant, upload)
             raise
-        return upload
 
     async def look(self, tenant: str, upload: str) -> UploadState:
         """How far it is. Raises UploadUnknown."""
@@ -63,21 +62,26 @@ class Uploads:
                     raise
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def receive(self, req: falcon.asgi.Request, tenant: str, upload: str, offset: int) -> UploadState:
-        """Take the body of a request in, as what follows `offset`. Raises Problem."""
+    async def receive(self, req: falcon.asgi.Request, tenant: str, upload: str, offset: int | None) -> UploadState:
+        """Take the body of a request in, as what follows `offset`; None: as the beginning of an upload of which some
+        may be there already. Raises Problem."""
         checksum, length = tus.checksum(req), tus.number(req, "Upload-Length")
         held = await self.hold(tenant, upload)
         try:
-            if offset != held.offset:
+            if offset is not None and offset != held.offset:
                 raise Problem("offset_mismatch", headers={"Upload-Offset": str(held.offset)})
             await self._declare(held, length)
-            most = (self._most if held.info.length is None else held.info.length) - offset
+            start = offset or 0
+            most = (self._most if held.info.length is None else held.info.length) - start
             if (req.content_length or 0) > most:
                 raise Problem("upload_too_large", "more bytes than the upload is long")
-            coming = most if req.content_length is None else req.content_length
-            await self.reserve(tenant, upload, offset + coming if held.info.length is None else held.info.length)
-            reception = Reception(self._settings, held, most)
-            await (reception.take_checked(req.stream, *checksum) if checksum else reception.take(req.stream))
+            coming = max(held.offset, start + (most if req.content_length is None else req.content_length))
+            await self.reserve(tenant, upload, coming if held.info.length is None else held.info.length)
+            reception = Reception(self._settings, held, start + most - held.offset)
+            if held.offset == start and checksum:
+                await reception.take_checked(req.stream, *checksum)
+            else:  # what is compared needs no checksum: it was checked when it came
+                await reception.take(behind(req.stream, held, held.offset - start))
             return await unbroken(lambda: held.state)
         finally:
             await unbroken(held.close)
@@ -94,6 +98,9 @@ class Uploads:
     async def remove(self, tenant: str, held: HeldUpload, upload: str) -> None:
         """Have it no more, and what it has reserved."""
         await unbroken(held.remove)
+        await self._release(tenant, upload)
+
+    async def _release(self, tenant: str, upload: str) -> None:
         if self._ledger is not None:
             await unbroken(self._ledger.release, tenant, holder(upload))
 
@@ -127,34 +134,6 @@ class Uploads:
 def holder(upload: str) -> str:
     """What an upload is called in the ledger."""
     return f"upload/{upload}"
-
-
-class UploadList:
-    """`/v1/uploads`."""
-
-    def __init__(self, uploads: Uploads) -> None:
-        self._uploads = uploads
-
-    async def on_options(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """What this server can do is in the headers."""
-        resp.status = 204
-
-    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Begin an upload, with its first bytes if there are any."""
-        tenant, info = tenant_of(req), tus.new_upload(req)
-        if not tus.has_bytes(req) and (req.content_length or 0) > 0:
-            raise Problem("unsupported_media_type", f"bytes come as {tus.BODY_TYPE}")
-        upload = await self._uploads.create(tenant, info)
-        resp.status = 201
-        resp.set_header("Location", f"{tus.PATH}/{upload}")
-        if not tus.has_bytes(req):
-            tus.put_state(resp, await self._uploads.look(tenant, upload))
-            return
-        try:
-            tus.put_state(resp, await self._uploads.receive(req, tenant, upload, 0))
-        except BaseException:  # its client has not been told where it is, and could never come back to it
-            await self._uploads.forget(tenant, upload)
-            raise
 
 
 class OneUpload:

@@ -11,6 +11,7 @@ it; on NFS it holds across machines, and is let go of when the server gives up t
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -31,6 +32,7 @@ from callsheet.actors.stores.store import Upload
 from callsheet.config.settings import Settings
 
 UPLOAD_ID = re.compile(r"[0-9a-f]{32}\Z")
+TAKEN = (errno.ENOTEMPTY, errno.EEXIST)  # what a rename onto a folder with something in it says
 UNMADE_SECONDS = 3600.0  # after which a folder without `info`, left by a crash, is removed
 
 
@@ -75,16 +77,26 @@ class UploadStore:
         self._root = root
         self._keep = keep
 
-    def create(self, tenant: str, info: UploadInfo) -> str:
-        """Begin an upload; its id. Raises StorageFull."""
-        upload = secrets.token_hex(16)
+    def create(self, tenant: str, upload: str, info: UploadInfo) -> bool:
+        """Begin an upload under this id; False if there is one already. Raises StorageFull.
+
+        It is made under another name first: under its own it is there whole, and of those who try one has made it.
+        """
         folder = self._folder(tenant, upload)
+        made = folder.with_name(f"new-{secrets.token_hex(8)}")
         with storage():
-            folder.mkdir(parents=True)
-            (folder / "data").touch()
-            write_info(folder, info)
+            made.mkdir(parents=True)
+            try:
+                (made / "data").touch()
+                write_info(made, info)
+                made.rename(folder)
+            except OSError as error:
+                remove(made)
+                if error.errno not in TAKEN:
+                    raise
+                return False
             sync_folders(folder.parent, self._root)
-        return upload
+        return True
 
     def look(self, tenant: str, upload: str) -> UploadState:
         """How far it is. Raises UploadUnknown."""
@@ -141,6 +153,11 @@ class UploadStore:
         return self._root / hashlib.sha256(tenant.encode()).hexdigest()[:32] / upload
 
 
+def new_upload_id() -> str:
+    """An id that nobody guesses."""
+    return secrets.token_hex(16)
+
+
 def open_uploads(settings: Settings) -> UploadStore:
     """The uploads of these settings: on the disk of the store in a folder, so that it takes one without copying it."""
     return UploadStore(settings.data / "store" / "uploads", settings.upload_keep_seconds)
@@ -183,6 +200,12 @@ class HeldUpload:
         with piece.open("rb") as source:
             while some := source.read(PIECE):
                 self.write(some)
+
+    def read(self, start: int, size: int) -> bytes:
+        """Bytes that are there, `size` at most."""
+        with (self._folder / "data").open("rb") as data:
+            data.seek(start)
+            return data.read(size)
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[IO[bytes]]:

@@ -36,6 +36,11 @@ def ticket(digest: str) -> str:
     return f"cs:ticket:{digest}"
 
 
+def begun_upload(tenant: str, key: str) -> str:
+    """String with expiry: the upload that a tenant has begun under an idempotency key (JSON)."""
+    return f"cs:begun-upload:{tenant}:{key}"
+
+
 def bucket(who: str) -> str:
     """String with expiry, in the broker's Redis: when the requests of a tenant or an address are all paid for (us)."""
     return f"cs:rate:{who}"

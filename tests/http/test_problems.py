@@ -16,7 +16,7 @@ from callsheet.actors.client import Jobs
 from callsheet.actors.errors import StoreAway, StoreMisconfigured
 from callsheet.actors.keys import PartitionKeys, partition_of
 from callsheet.actors.stores.folder import FolderStore
-from callsheet.actors.stores.uploads import UploadInfo, UploadStore
+from callsheet.actors.stores.uploads import UploadInfo, UploadStore, new_upload_id
 from callsheet.actors.tenants.keyring import KeyStore
 from callsheet.config.settings import Settings
 from callsheet.http import uploads
@@ -53,6 +53,12 @@ def lost_cursor(client: httpx.Client) -> httpx.Response:
 def reused(client: httpx.Client) -> httpx.Response:
     post(client, PIPELINE, FILE, **{"Idempotency-Key": "once"})
     return post(client, PIPELINE, ("file", '; filename="a.wav"', "other"), **{"Idempotency-Key": "once"})
+
+
+def upload_gone(client: httpx.Client) -> httpx.Response:
+    begin = TUS | {"Upload-Length": "5", "Idempotency-Key": "given-up"}
+    client.delete(client.post("/v1/uploads", headers=begin).headers["location"], headers=TUS)
+    return client.post("/v1/uploads", headers=begin)
 
 
 def forgotten(client: httpx.Client, job: str) -> httpx.Response:
@@ -103,6 +109,7 @@ LIVE: dict[str, Callable[[httpx.Client, str, Stages], httpx.Response]] = {
     "unknown_upload": lambda c, _j, _s: c.post("/v1/jobs", json={"pipeline": "sample", "upload": NOBODY}),
     "idempotency_key_reused": lambda c, _j, _s: reused(c),
     "offset_mismatch": lambda c, _j, _s: c.patch(resumable(c, 5), headers=TUS | {"Upload-Offset": "1"}, content=b"a"),
+    "upload_gone": lambda c, _j, _s: upload_gone(c),
     "upload_incomplete": lambda c, _j, _s: c.post(
         "/v1/jobs", json={"pipeline": "sample", "upload": resumable(c, 5).rpartition("/")[2]}
     ),
@@ -182,7 +189,8 @@ async def no_room(settings: Settings, _patch: pytest.MonkeyPatch) -> httpx.Respo
 async def locked(settings: Settings, patch: pytest.MonkeyPatch) -> httpx.Response:
     patch.setattr(uploads, "PATIENCE_SECONDS", 0.0)
     store = UploadStore(settings.data / "store" / "uploads", 60)
-    upload = store.create("default", UploadInfo(5))
+    upload = new_upload_id()
+    store.create("default", upload, UploadInfo(5))
     with store.hold("default", upload):
         return await ask_inside(settings, "DELETE", f"/v1/uploads/{upload}", headers=TUS)
 

@@ -18,7 +18,14 @@ import httpx
 import pytest
 
 from callsheet.actors.host import Host
-from callsheet.actors.stores.uploads import UploadInfo, UploadLocked, UploadStore, UploadUnknown, open_uploads
+from callsheet.actors.stores.uploads import (
+    UploadInfo,
+    UploadLocked,
+    UploadStore,
+    UploadUnknown,
+    new_upload_id,
+    open_uploads,
+)
 from callsheet.config.settings import Settings
 from callsheet.http.app import create_app
 from tests.http.service import Api, eventually
@@ -200,11 +207,13 @@ def unlocked(api: Api, path: str) -> bool:
 class Slow:
     """A PATCH over a socket of its own, which sends what it is told."""
 
+    method = "PATCH"
+
     def __init__(self, api: Api, path: str, start: int, length: int, **headers: str) -> None:
         self.socket = socket.create_connection(("127.0.0.1", urlsplit(api.url).port or 0), 20)
         more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self.socket.sendall(
-            f"PATCH {path} HTTP/1.1\r\nHost: localhost\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: {start}\r\n"
+            f"{self.method} {path} HTTP/1.1\r\nHost: localhost\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: {start}\r\n"
             f"Content-Type: application/offset+octet-stream\r\nContent-Length: {length}\r\n{more}\r\n".encode()
         )
 
@@ -361,7 +370,9 @@ def test_an_expired_upload_is_nothing_and_its_bytes_go(client: httpx.Client, api
 
 def test_a_host_removes_what_has_expired(settings: Settings) -> None:
     store = open_uploads(settings)
-    old, new = (store.create("one", UploadInfo(5)) for _ in range(2))
+    old, new = new_upload_id(), new_upload_id()
+    for upload in (old, new):
+        assert store.create("one", upload, UploadInfo(5))
     [data] = (settings.data / "store" / "uploads").glob(f"*/{old}/data")
     long_ago = time.time() - settings.upload_keep_seconds
     os.utime(data, (long_ago, long_ago))
@@ -383,7 +394,11 @@ def test_what_a_crash_left_of_a_creation_goes_too(tmp_path: Path) -> None:
 
 def test_an_upload_is_found_by_whoever_owns_it_and_by_nobody_else(tmp_path: Path) -> None:
     store = UploadStore(tmp_path, 60)
-    upload = store.create("one", UploadInfo(5))
+    upload = new_upload_id()
+    assert store.create("one", upload, UploadInfo(5))
+    assert not store.create("one", upload, UploadInfo(7))
+    assert store.look("one", upload).info.length == 5
+    assert len(list(tmp_path.glob("*/*"))) == 1
     assert store.look("one", upload).offset == 0
     for tenant, name in (("two", upload), ("one/../one", upload), ("one", upload.upper()), ("one", f"../{upload}")):
         for ask in (store.look, store.hold):
