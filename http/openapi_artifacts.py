@@ -59,7 +59,7 @@ OPERATIONS: Table = {
             304: Answer("You have it.", headers=("ETag",)),
         },
         problems=(*JOB, "invalid_parameter", "precondition_failed", "range_not_satisfiable"),
-        example="-OJ {url}/v1/jobs/$JOB/artifacts/transcript.srt",
+        example="-O {url}/v1/jobs/$JOB/artifacts/transcript.srt",
     ),
     ("GET", "/v1/jobs/{job_id}/artifacts.zip"): Operation(
         id="getArtifacts",
@@ -71,6 +71,6 @@ OPERATIONS: Table = {
             304: Answer("You have it.", headers=("ETag",)),
         },
         problems=(*JOB, "invalid_parameter"),
-        example="-OJ {url}/v1/jobs/$JOB/artifacts.zip",
+        example="-O {url}/v1/jobs/$JOB/artifacts.zip",
     ),
 }

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from urllib.parse import quote
 
 BYTES = "application/octet-stream"
-NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]+|\.{2,}")
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 # Types that a browser shows without running anything: these alone are shown in place, when asked for.
 SHOWN = frozenset(
@@ -45,7 +43,6 @@ def content_type(media_type: str) -> str:
 
 
 def disposition(name: str, how: str = "attachment") -> str:
-    """`Content-Disposition` (RFC 6266): the name as `filename*`, which can hold any; for clients that do not know that,
-    what is left of it in `filename` when only letters, digits and single marks within stay as they are."""
-    plain = NOT_PLAIN.sub("_", name).strip("._-") or "file"
-    return f"{how}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+    """`Content-Disposition` with the name as `filename*` (RFC 6266, RFC 8187): every byte that is not plain is encoded,
+    so nothing in a name ends the value early. No `filename` beside it, which clients unquote in ways of their own."""
+    return f"{how}; filename*=UTF-8''{quote(name, safe='')}"

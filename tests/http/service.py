@@ -164,4 +164,5 @@ class Stages:
 
 
 def media_type(name: str) -> str:
-    return {"txt": "text/plain", "html": "text/html", "json": "application/json"}[name.rpartition(".")[2]]
+    types = {"txt": "text/plain", "html": "text/html", "json": "application/json", "vtt": "text/vtt"}
+    return {**types, "svg": "image/svg+xml"}[name.rpartition(".")[2]]

@@ -44,7 +44,7 @@ def test_all_artifacts_come_as_one_zip_under_their_names(api: Api, stages: Stage
     stages.complete(job, **files)
     answer = httpx.get(f"{api.url}/v1/jobs/{job}/artifacts.zip")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/zip")
-    assert answer.headers["content-disposition"].startswith(f'attachment; filename="{job}.zip"')
+    assert answer.headers["content-disposition"] == f"attachment; filename*=UTF-8''{job}.zip"
     archive = zipfile.ZipFile(io.BytesIO(answer.content))
     assert {name: archive.read(name) for name in archive.namelist()} == files
     assert len(answer.content) < 2.1 * MIB, "what can be made smaller is"

@@ -13,6 +13,8 @@ import pytest
 from tests.http.service import Api, Stages
 
 TEXT = bytes(range(256)) * 1000
+SCRIPT = b"<script>alert(document.domain)</script>"
+DRAWN = b'<svg xmlns="http://www.w3.org/2000/svg">' + SCRIPT + b"</svg>"
 DIGEST = hashlib.sha256(TEXT).hexdigest()
 
 
@@ -22,8 +24,8 @@ def done(api: Api, stages: Stages) -> str:
     job = str(api.submit().json()["id"])
     stages.complete(
         job,
-        **{"long.txt": TEXT, "page.html": b"<script>", "grüße (1)'.json": b"{}", "odd.json": b"{}"}
-        | {"empty.txt": b""},
+        **{"long.txt": TEXT, "page.html": SCRIPT, "grüße (1)'.json": b"{}", "odd.json": b"{}"}
+        | {"empty.txt": b"", "picture.svg": DRAWN, "subtitles.vtt": b"WEBVTT\n\n00:00.000 --> 00:01.000\n" + SCRIPT},
     )
     return f"{api.url}/v1/jobs/{job}/artifacts"
 
@@ -36,10 +38,12 @@ def test_the_list_has_each_with_its_digest_and_address(done: str) -> None:
     listed = httpx.get(done).json()["artifacts"]
     assert [(a["name"], a["bytes"]) for a in listed] == [
         ("long.txt", len(TEXT)),
-        ("page.html", 8),
+        ("page.html", len(SCRIPT)),
         ("grüße (1)'.json", 2),
         ("odd.json", 2),
         ("empty.txt", 0),
+        ("picture.svg", len(DRAWN)),
+        ("subtitles.vtt", 32 + len(SCRIPT)),
     ]
     assert listed[0]["sha256"] == DIGEST
     for artifact in listed:
@@ -54,7 +58,7 @@ def test_the_whole_file_comes_with_the_headers_that_make_it_harmless(done: str) 
         "content-length": str(len(TEXT)),
         "etag": f'"{DIGEST}"',
         "accept-ranges": "bytes",
-        "content-disposition": "attachment; filename=\"long.txt\"; filename*=UTF-8''long.txt",
+        "content-disposition": "attachment; filename*=UTF-8''long.txt",
         "cache-control": "private, no-cache",
         "x-content-type-options": "nosniff",
         "content-security-policy": "sandbox; default-src 'none'",
@@ -62,10 +66,27 @@ def test_the_whole_file_comes_with_the_headers_that_make_it_harmless(done: str) 
     assert {name: answer.headers.get(name) for name in wanted} == wanted
 
 
-def test_a_page_is_bytes_to_a_browser_and_a_name_is_encoded(done: str) -> None:
-    assert httpx.get(f"{done}/page.html").headers["content-type"] == "application/octet-stream"
+@pytest.mark.parametrize("query", ["", "?inline=1"])
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("page.html", "application/octet-stream"),
+        ("picture.svg", "application/octet-stream"),
+        ("subtitles.vtt", "text/vtt; charset=utf-8"),
+    ],
+)
+def test_what_may_hold_a_script_runs_in_no_browser(done: str, name: str, told: str, query: str) -> None:
+    """Not even when it is asked for in place: its type is fixed, it is saved and not shown, and in a sandbox."""
+    headers = httpx.get(f"{done}/{name}{query}", headers={"Accept": "text/html,image/svg+xml"}).headers
+    assert headers["content-type"] == told
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["content-disposition"] == f"attachment; filename*=UTF-8''{name}"
+    assert headers["content-security-policy"] == "sandbox; default-src 'none'"
+
+
+def test_a_name_is_encoded(done: str) -> None:
     odd = httpx.get(f"{done}/grüße (1)'.json").headers["content-disposition"]
-    assert odd == "attachment; filename=\"gr_e_1_.json\"; filename*=UTF-8''gr%C3%BC%C3%9Fe%20%281%29%27.json"
+    assert odd == "attachment; filename*=UTF-8''gr%C3%BC%C3%9Fe%20%281%29%27.json"
 
 
 @pytest.mark.parametrize(
