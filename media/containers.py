@@ -9,6 +9,8 @@ no name can sway the guess, and nothing else can be opened from within.
 from __future__ import annotations
 
 import contextlib
+import mmap
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +31,8 @@ ALLOWED = (
 FORMAT_WHITELIST = ",".join(ALLOWED)
 UNKNOWN_LENGTH = 0x7FFF_F000  # writers to a pipe put 0, or something from here up, where a length belongs
 HEAD = 1 << 20
+MAX_INDEX = 64 << 20  # bytes; that of four hours of video at 60 frames a second has about 20 MB
+_PACKED_INDEX = re.compile(rb"dcomzlib.{4}cmvd(.{4})", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -92,6 +96,13 @@ def looks_like_media(head: bytes) -> bool:
 def hides_playlist(head: bytes) -> bool:
     """Whether an AVI carries a GAB2 block: text that old libav versions opened as a file of its own."""
     return head[:4] == b"RIFF" and head[8:12] == b"AVI " and b"GAB2" in head
+
+
+def packed_index(path: Path) -> int:
+    """The bytes that the compressed index of a QuickTime file (`cmov`) claims to become, the most if there are several;
+    0 without one. libav takes that much memory and unpacks it, as soon as it opens the file."""
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return max((int.from_bytes(found[1]) for found in _PACKED_INDEX.finditer(content)), default=0)
 
 
 def declares_mp3_length(path: Path) -> bool:

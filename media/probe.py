@@ -92,6 +92,8 @@ def probe(path: Path, limits: Limits | None = None, *, need_sound: bool = True) 
         raise MediaError("media_too_large", f"The file is larger than {limits.bytes} bytes.")
     if containers.hides_playlist(containers.read_head(path)):
         raise MediaError("unsupported_container", "The file carries a playlist.")
+    if containers.packed_index(path) > containers.MAX_INDEX:
+        raise MediaError("media_too_large", f"The file's index unpacks to more than {containers.MAX_INDEX} bytes.")
     with containers.open_media(path, limits) as container:
         _check_shape(path, container, limits)
         spans = _spans(container)
