@@ -107,11 +107,13 @@ def test_a_chunk_whose_size_does_not_fit_a_machine_word_is_not_read_as_a_small_o
 def test_json_made_to_hurt_is_refused_as_a_body_and_as_params(
     api: Api, job: str, client: httpx.Client, raw: bytes
 ) -> None:
+    bodies = [f"/v1/jobs/{job}/{what}" for what in ("cancel", "retry", "webhooks/redeliver")]
     answers = [
-        client.post(f"/v1/jobs/{job}/retry", content=raw),
+        *(client.post(path, content=raw) for path in (*bodies, "/v1/tickets")),
+        client.post("/v1/jobs", content=raw, headers={"Content-Type": "application/json"}),
         client.post("/v1/jobs", content=form(PIPELINE, ("params", "", raw.decode()), FILE), headers=FORM),
     ]
-    assert [(a.status_code, a.json()["code"]) for a in answers] == [(400, "invalid_json")] * 2
+    assert [(a.status_code, a.json()["code"]) for a in answers] == [(400, "invalid_json")] * len(answers)
 
 
 ODD = [
@@ -135,6 +137,21 @@ def test_an_id_that_is_none_is_not_found_and_touches_nothing(api: Api, addresses
     assert len(seen) == 1, "the answers differ"
     assert [status for status, _ in seen] == [404]
     assert made == set()
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_nor_does_an_upload_or_a_feed_of_such_a_name(api: Api, client: httpx.Client, odd: str) -> None:
+    files, name = api.files(), odd.replace(" ", "%20")
+    head = f"/v1/uploads/{name} HTTP/1.1\r\nHost: x\r\nTus-Resumable: 1.0.0\r\nConnection: close\r\n"
+    more = "Upload-Offset: 0\r\nContent-Type: application/offset+octet-stream\r\nContent-Length: 1\r\n\r\nx"
+    raw = [f"HEAD {head}\r\n", f"DELETE {head}\r\n", f"PATCH {head}{more}"]
+    assert [statuses(spoken(api, request.encode("latin-1"))) for request in raw] == [[404]] * 3
+    with pytest.raises(InvalidStatus) as refused:
+        connect(f"ws://127.0.0.1:{api.port}/v1/jobs/{name}/ws")
+    assert refused.value.response.status_code == 403
+    answer = client.post("/v1/jobs", json={"pipeline": "sample", "upload": odd})
+    assert (answer.status_code, answer.json()["code"]) == (422, "unknown_upload")
+    assert api.files() == files
 
 
 def _get(path: str) -> bytes:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -64,6 +66,30 @@ def test_a_finished_upload_becomes_the_input_of_a_job_and_is_no_upload_any_more(
 
 def test_an_upload_may_be_named_by_its_address(client: httpx.Client, api: Api) -> None:
     assert submit(client, upload=f"{api.url}/v1/uploads/{uploaded(client)}").status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (b"../../x", "x"),
+        (b"..\\..\\x", "x"),
+        (b"a\0\r\nX-Injected: 1.wav", "aX-Injected: 1.wav"),
+        (b"-i", "-i"),
+        (b"%s%n", "%s%n"),
+        (b"n" * 300, "n" * 255),
+        ("talk\u202evaw.exe".encode(), "talkvaw.exe"),
+        (b"\xed\xa0\x80x.wav", "\ufffd\ufffd\ufffdx.wav"),
+        (b"..", "file"),
+    ],
+)
+def test_a_file_name_is_for_people_however_it_comes(client: httpx.Client, api: Api, given: bytes, kept: str) -> None:
+    path = begin(client, 5, **{"Upload-Metadata": f"filename {base64.b64encode(given).decode()}"})
+    patch(client, path, 0, b"hello")
+    by_upload = submit(client, upload=path).json()
+    assert by_upload["input"]["filename"] == kept
+    assert [name for name in api.files() if by_upload["id"] in name] == [f"jobs/{by_upload['id']}/input/source"]
+    by_address = submit(client, source_url=f"https://media.example/{quote(given, safe='')}").json()
+    assert by_address["input"]["filename"] == kept
 
 
 def test_an_unfinished_upload_is_told_how_far_it_is_and_can_go_on(client: httpx.Client) -> None:

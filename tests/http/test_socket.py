@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -173,6 +174,19 @@ def test_a_flood_is_closed_as_such(api: Api, job: str) -> None:
             to_the_end(link)
             link.send("x")
         assert link.close_code == 1008
+
+
+def test_a_frame_that_says_it_has_a_gigabyte_is_not_waited_for(api: Api, job: str) -> None:
+    with dialled(api, job, after=2) as link:
+        link.socket.sendall(b"\x81\xff" + struct.pack("!Q", 1 << 30) + b"mask" + b"some of it")
+        assert to_the_end(link) == ([], 1009)
+
+
+def test_pieces_that_add_up_to_too_much_are_closed_as_such(api: Api, job: str) -> None:
+    with dialled(api, job, after=2) as link, pytest.raises(ConnectionClosed):  # noqa: PT012  whichever notices
+        link.send("x" * 30_000 for _ in range(100_000))
+        link.recv(10)
+    assert link.close_code == 1009
 
 
 def test_a_frame_that_is_too_large_or_of_the_wrong_kind_is_closed_as_such(api: Api, job: str) -> None:
