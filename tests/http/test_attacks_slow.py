@@ -12,6 +12,7 @@ from typing import Self
 import httpx
 import pytest
 
+from callsheet.http.worker import HEADER_SECONDS
 from tests.http.service import Api, eventually
 
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
@@ -74,3 +75,32 @@ def test_dripping_connections_leave_good_requests_alone(api: Api, request: pytes
             took.append(time.monotonic() - begun)
     took.sort()
     assert not long or took[-1] < 0.5, f"median {took[len(took) // 2]:.3f} s, worst {took[-1]:.3f} s"
+
+
+def test_headers_that_drip_are_answered_408_within_the_deadline(api: Api) -> None:
+    """Each byte in time, and the whole never: the clock does not begin anew with every byte."""
+    begun = {"line": b"", "name": b"GET /healthz HTTP/1.1\r\n", "value": HEAD + b"X-Slow: "}
+    answers = dict.fromkeys(begun, b"")
+    with contextlib.ExitStack() as stack:
+        links = {at: stack.enter_context(socket.create_connection(("127.0.0.1", api.port))) for at in begun}
+        for at, link in links.items():
+            link.settimeout(0.1)
+            link.sendall(begun[at])
+        deadline = time.monotonic() + 2 * HEADER_SECONDS
+        while not all(answers.values()) and time.monotonic() < deadline:
+            for at in [at for at, answer in answers.items() if not answer]:
+                answers[at] = next_of(links[at])
+        assert {answer[:13] for answer in answers.values()} <= {b"HTTP/1.1 408 ", b"closed"}
+        assert {next_of(link) for link in links.values()} == {b"closed"}
+
+
+def next_of(link: socket.socket) -> bytes:
+    """What comes, if anything does; else one more byte goes."""
+    try:
+        return link.recv(1000) or b"closed"
+    except TimeoutError:
+        with contextlib.suppress(OSError):
+            link.sendall(b"a")
+        return b""
+    except ConnectionResetError:  # it was closed, and a byte of ours met the answer on its way
+        return b"closed"

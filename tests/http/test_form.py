@@ -33,6 +33,13 @@ def test_a_large_file_comes_through_in_pieces_of_any_size(size: int) -> None:
     assert asyncio.run(_contents(HEAD + FILE + b"\r\n--x--\r\n", size)) == [FILE]
 
 
+def test_parts_are_counted_whatever_they_are() -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="more"\r\n\r\n1\r\n' * 10_000 + b"--x--\r\n"
+    with pytest.raises(Problem) as refused:
+        asyncio.run(_contents(body, 4096))
+    assert (refused.value.code, refused.value.status) == ("invalid_multipart", 400)
+
+
 @pytest.mark.parametrize("size", [4096, 10_000_000])
 def test_bytes_outside_of_the_parts_are_bounded(size: int) -> None:
     preamble = b"." * (2 * MAX_NOTHING)

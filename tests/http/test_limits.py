@@ -107,3 +107,11 @@ def test_the_bytes_of_a_tenant_never_pass_its_quota(two: list[Api], tenant: Make
     stages.complete(accepted[0])
     assert httpx.delete(f"{two[0].url}/v1/jobs/{accepted[0]}", headers=headers).status_code == 204
     eventually(lambda: submit(two[1], headers, b"x" * 300).status_code == 202)
+
+
+def test_a_disk_without_room_is_told_as_such_and_nothing_is_kept(make_api: Callable[..., Api]) -> None:
+    api = make_api(min_free_bytes=str(2**60), path="/healthz")
+    tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "5"}
+    answers = [submit(api, {}), httpx.post(f"{api.url}/v1/uploads", headers=tus)]
+    assert [(a.status_code, a.json()["code"]) for a in answers] == [(507, "storage_full")] * 2
+    assert api.files() == []

@@ -206,6 +206,19 @@ def test_a_client_that_named_the_job_may_come_back_for_it(
     assert newest(spoken) == job
 
 
+def test_a_form_of_10_000_good_parts_is_refused_before_most_of_them(spoken: Api) -> None:
+    """The one field that may be repeated."""
+    field = b'--b\r\nContent-Disposition: form-data; name="timestamp_granularities[]"\r\n\r\nword\r\n'
+    before = newest(spoken), spoken.files()
+    answer = httpx.post(
+        f"{spoken.url}/v1/audio/transcriptions",
+        content=field * 10_000 + b"--b--\r\n",
+        headers={"Content-Type": "multipart/form-data; boundary=b"},
+    )
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_multipart")
+    assert (newest(spoken), spoken.files()) == before
+
+
 def ask_by_hand(api: Api, stream: str, header: str = "") -> socket.socket:
     """A request on a connection of our own."""
     fields = {"model": b"whisper-1", "stream": stream.encode(), "file": b"x"}
