@@ -75,6 +75,20 @@ def test_a_client_of_the_openai_api_is_told_so_at_once(service: Service, tmp_pat
     assert canary.touched() == []
 
 
+NAMES = ("-i", "%s%n", "-f lavfi;$(touch x)`id`|.flac", "concat:a|b", "pipe:0", "n" * 300)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_name_is_no_argument_of_anything(service: Service, tmp_path: Path, name: str) -> None:
+    """The stages that run ffmpeg take the file, whatever it is called."""
+    path = tmp_path / "hum.wav"  # another one for each name: what is known already would not be run again
+    hostile.run(path, "-f", "lavfi", "-i", f"sine={300 + NAMES.index(name)}:duration=2")
+    files = {"file": (name, path.read_bytes())}
+    job = service.api.post("/v1/jobs", data={"pipeline": "transcribe"}, files=files).json()["id"]
+    done = service.until(job)
+    assert (done["status"], done["input"]["filename"]) == ("completed", name[:255])
+
+
 def test_the_worker_that_was_given_all_that_lives_and_works(service: Service, jfk: Path) -> None:
     """Damaged in many places, cut off at many places; and then a good one, which the same worker does."""
     workers = service.processes("callsheet\0worker")
