@@ -59,7 +59,8 @@ OPERATIONS: Table = {
         tag="events",
         summary="Get a one-time ticket",
         description="For a page in a browser, which can send no header with a WebSocket or an EventSource: it connects "
-        "with `?ticket=…`, once, within 30 seconds. The ticket stands for the key of this request.",
+        "with `?ticket=…`, once, within 30 seconds. The ticket stands for the key of this request. It is "
+        "shown once: repeated, with an `Idempotency-Key` or without, the request gets another one.",
         body={JSON: NoFields},
         body_required=False,
         answers={201: Answer("It.", {JSON: schemas.Ticket})},

@@ -213,6 +213,10 @@ def test_the_same_idempotency_key_of_another_tenant_is_another_key(
         for headers in (acme, acme, other)
     }
     assert len(made) == 2
+    tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "5", "Idempotency-Key": "one"}
+    begun = [httpx.post(f"{guarded.url}/v1/uploads", headers={**h, **tus}) for h in (acme, acme, other)]
+    assert [answer.status_code for answer in begun] == [201] * 3
+    assert len({answer.headers["Location"] for answer in begun}) == 2
 
 
 def test_a_key_does_what_its_scope_allows(guarded: Api, acmes_job: str, reader: str, keys: Callable[..., str]) -> None:
@@ -274,6 +278,10 @@ def test_a_ticket_opens_one_live_feed_and_nothing_else(
     with pytest.raises(InvalidStatus):
         connect(f"ws{guarded.url[4:]}/v1/jobs/{acmes_job}/ws")
     assert httpx.post(f"{guarded.url}/v1/tickets").status_code == 401
+    named = {"X-API-Key": reader, "Idempotency-Key": "one"}
+    twice = [httpx.post(f"{guarded.url}/v1/tickets", headers=named).json()["ticket"] for _ in range(2)]
+    assert twice[0] != twice[1]  # nobody keeps one to show it again
+
     late = ticket()
     with redis.Redis.from_url(addresses["redis_url"]) as journal:
         name = ticket_name(digest_of(late))
