@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -231,6 +232,37 @@ def test_a_redirect_is_not_followed_and_a_place_that_is_not_allowed_is_not_knock
     redirected, forbidden = studio.ended(receiver.url), studio.ended(canary.url)
     assert studio.failed(redirected).code == "redirected"
     assert studio.failed(forbidden).code == "url_forbidden"
+    assert canary.connected == 0
+
+
+def test_a_name_is_looked_up_at_each_try_and_one_bad_address_spoils_it(
+    studio: Studio, receive: Receive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canary = receive()
+    asked, look_up = list[str](), socket.getaddrinfo
+
+    def answer(host: Any, *args: Any, **more: Any) -> Any:
+        if host != "hook.example":
+            return look_up(host, *args, **more)
+        asked.append(host)
+        return [(2, 1, 6, "", (address, canary.port)) for address in ("8.8.8.8", "127.0.0.1")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    studio.host(retry=(0.1, 0.1, 3600.0))
+    job = studio.ended(f"http://hook.example:{canary.port}/hook")
+    eventually(lambda: studio.webhook(job).tries == 3)
+    assert (studio.webhook(job).code, len(asked)) == ("url_forbidden", 3)
+    assert canary.connected == 0
+
+
+def test_no_proxy_of_the_environment_is_asked(
+    studio: Studio, receive: Receive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canary, receiver = receive(), receive()
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://{canary.place}")
+    studio.host(receiver)
+    assert studio.settled(studio.ended(receiver.url)).status == "delivered"
     assert canary.connected == 0
 
 

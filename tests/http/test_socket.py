@@ -111,6 +111,11 @@ def test_a_retry_through_the_socket_goes_on_with_the_next_attempt(api: Api, job:
     [
         ("nonsense", "invalid_json"),
         ("[1]", "invalid_json"),
+        ("[" * 60_000, "invalid_json"),
+        ('{"type": "retry", "params": {"level": NaN}}', "invalid_json"),
+        ('{"type": "retry", "type": "cancel"}', "invalid_json"),
+        ('{"type": "retry", "params": {"level": ' + "9" * 10_000 + "}}", "invalid_json"),
+        ('{"type": "cancel", "id": "\\ud800"}', "invalid_json"),
         ('{"type": "explode"}', "invalid_field"),
         ('{"type": "cancel", "why": 1}', "invalid_field"),
         ('{"type": "retry"}', "job_active"),

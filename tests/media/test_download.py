@@ -95,6 +95,13 @@ def test_a_redirect_is_named(source: Source, tmp_path: Path) -> None:
         download(source.url("away"), tmp_path / "a")
 
 
+def test_no_proxy_of_the_environment_is_asked(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{source.canary_port}")
+    assert download(source.url("whole"), tmp_path / "a").bytes == len(DATA)
+    assert not source.canary_was_touched()
+
+
 def test_silence_is_not_waited_for(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloading, "SILENCE_SECONDS", 0.2)
     monkeypatch.setattr(downloading, "RESUMES", 1)
