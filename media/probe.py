@@ -84,7 +84,7 @@ def probe(path: Path, limits: Limits | None = None, *, need_sound: bool = True) 
 
     Without `need_sound` a silent file will do, too: its `audio` is empty, `audio_index` -1 and `audio_seconds` 0.
     MediaError: empty_file, media_too_large, unsupported_container, media_unreadable, no_audio_stream,
-    unsupported_codec, truncated_file, media_too_short, media_too_long.
+    unsupported_codec, truncated_file, media_too_short.
     """
     limits = limits or current()
     size = containers.file_size(path)
@@ -262,4 +262,4 @@ def _check_length(seconds: float, limits: Limits) -> None:
     if seconds < limits.min_seconds:
         raise MediaError("media_too_short", f"The file is shorter than {limits.min_seconds:g} s.")
     if seconds > limits.max_seconds:
-        raise MediaError("media_too_long", f"The file is longer than {limits.max_seconds:g} s.")
+        raise MediaError("media_too_large", f"The file is longer than {limits.max_seconds:g} s.")

@@ -152,7 +152,7 @@ def test_an_upload_goes_into_one_job_only_whoever_asks_at_once(api: Api, client:
         ({"upload": "0" * 32, "params": {"level": 99}}, (422, "invalid_params")),
         ({"upload": "0" * 32, "params": [1]}, (422, "invalid_params")),
         ({"upload": "0" * 32, "params": []}, (422, "invalid_params")),
-        ({"upload": "0" * 32, "file": "x"}, (422, "unexpected_part")),
+        ({"upload": "0" * 32, "file": "x"}, (400, "unexpected_part")),
         ({"source_url": "ftp://a.example/"}, (422, "url_forbidden")),
         ({"source_url": "http://127.0.0.1/"}, (422, "url_forbidden")),
         ({"source_url": "http://2130706433/"}, (422, "url_forbidden")),

@@ -106,7 +106,7 @@ def _box(name: bytes, content: bytes) -> bytes:
 # What is too large, by what it is: how it is made, what it is called, and the reason that is given for refusing it.
 TOO_LARGE: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "16,000 x 16,000": (huge_picture, "picture.mkv", "media_too_large"),
-    "two frames 90,000 s apart": (far_apart, "sparse.mkv", "media_too_long"),
+    "two frames 90,000 s apart": (far_apart, "sparse.mkv", "media_too_large"),
     "400 streams": (many_streams, "streams.mkv", "media_too_large"),
     "a bomb": (bomb, "bomb.mov", "media_too_large"),
 }
