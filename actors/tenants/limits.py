@@ -10,12 +10,14 @@ from collections import OrderedDict
 from typing import Any
 
 import msgspec
+import structlog
 from msgspec.structs import asdict, replace
 
 from callsheet.actors.tenants.names import OWN_LIMITS, TENANT
 from callsheet.actors.wire import unavailable
 from callsheet.config.settings import Settings
 
+log = structlog.get_logger("limits")
 FRESH_SECONDS = 2.0
 MAX_KNOWN = 1024  # tenants remembered by a process; the one asked for longest ago is forgotten first
 MAX_TENANTS = 10_000  # with limits of their own
@@ -34,8 +36,8 @@ class Limits(msgspec.Struct, frozen=True):
     reuse: bool
 
 
-class OwnLimits(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What was set for one tenant; None where the settings count."""
+class OwnLimits(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was set for one tenant; None where the settings count. A newer version may have stored more than this."""
 
     rate: float | None = None
     burst: int | None = None
@@ -69,6 +71,7 @@ class _Known:
     def __init__(self, usual: Limits) -> None:
         self._usual = usual
         self._known: OrderedDict[str, tuple[float, Limits]] = OrderedDict()
+        self._unreadable: set[str] = set()
 
     def get(self, tenant: str) -> Limits | None:
         """The tenant's limits, if they were read a moment ago."""
@@ -77,12 +80,24 @@ class _Known:
 
     def put(self, tenant: str, raw: bytes | None) -> Limits:
         """Remember what was read."""
-        own = _given(_own.decode(raw)) if raw else {}
+        own = _given(self.own(tenant, raw)) if raw else {}
         limits = replace(self._usual, **own) if own else self._usual
         self._known[tenant] = (time.monotonic() + FRESH_SECONDS, limits)
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
         return limits
+
+    def own(self, tenant: str, raw: bytes) -> OwnLimits:
+        """The limits as they are stored. Those that cannot be read must not stop the tenant: the settings count."""
+        try:
+            own = _own.decode(raw)
+        except msgspec.MsgspecError as error:
+            if tenant not in self._unreadable:
+                log.warning("a tenant's own limits cannot be read: the settings count", tenant=tenant, why=str(error))
+            self._unreadable.add(tenant)
+            return OwnLimits()
+        self._unreadable.discard(tenant)
+        return own
 
 
 class Tenants:
@@ -103,7 +118,7 @@ class Tenants:
         """Every tenant that was given limits of its own, with these."""
         with unavailable():
             found = self._redis.hgetall(OWN_LIMITS)
-        return {tenant.decode(): _own.decode(raw) for tenant, raw in sorted(found.items())}
+        return {(name := tenant.decode()): self._known.own(name, raw) for tenant, raw in sorted(found.items())}
 
     def set(self, tenant: str, own: OwnLimits) -> None:
         """Give a tenant limits of its own, in place of those it had; with none, the settings count again."""
