@@ -6,7 +6,6 @@ gone from here, too; a job that uses them gets files of its own (links to the sa
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import time
@@ -73,7 +72,7 @@ class Reuse:
             if found is not None:
                 waits()
                 self._bring(found, folder)
-        except (CallsheetError, StageError, RedisError, OSError) as error:
+        except (CallsheetError, StageError, RedisError, OSError, ValueError) as error:  # ValueError: it cannot be read
             log.warning("nothing is reused", job=job.id, stage=stage, why=str(error))
             return None
         return found
@@ -82,18 +81,26 @@ class Reuse:
         """This stage has just succeeded, and the job is at `seq`: what it made may be found from now on."""
         if (key := self._key(job, stage)) is None:
             return
-        keys = ReuseKeys(job.tenant)
-        with contextlib.suppress(CallsheetError, RedisError, OSError):  # it will be made again, then
-            entries = self._jobs.events(job.id, after=max(0, seq - RECENT), limit=RECENT)
-            events = [decode_event(entry.raw) for entry in entries if entry.type == StageSucceeded.__name__]
-            seq = max(event.seq for event in events if event.stage == stage)
-            pipe = self._redis.pipeline()
-            pipe.hset(keys.made, key, _encode(Made(job.id, seq)))
-            pipe.zadd(keys.order, {key: time.time()})
-            pipe.zrange(keys.order, 0, -MAX_ENTRIES - 1)
-            if beyond := pipe.execute()[-1]:
-                self._redis.hdel(keys.made, *beyond)
-                self._redis.zrem(keys.order, *beyond)
+        try:
+            self._note(ReuseKeys(job.tenant), key, job.id, stage, seq)
+        except (CallsheetError, RedisError, OSError):
+            pass  # it will be made again, then
+        except Exception:  # a bug here must not cost the stage that the worker was handed with this success
+            log.exception("not noted for reuse", job=job.id, stage=stage)
+
+    def _note(self, keys: ReuseKeys, key: str, job: str, stage: str, seq: int) -> None:
+        entries = self._jobs.events(job, after=max(0, seq - RECENT), limit=RECENT)
+        events = [decode_event(entry.raw) for entry in entries if entry.type == StageSucceeded.__name__]
+        made = max((event.seq for event in events if event.stage == stage), default=None)
+        if made is None:
+            return  # the job was forgotten meanwhile, or more than RECENT events came of that success
+        pipe = self._redis.pipeline()
+        pipe.hset(keys.made, key, _encode(Made(job, made)))
+        pipe.zadd(keys.order, {key: time.time()})
+        pipe.zrange(keys.order, 0, -MAX_ENTRIES - 1)
+        if beyond := pipe.execute()[-1]:
+            self._redis.hdel(keys.made, *beyond)
+            self._redis.zrem(keys.order, *beyond)
 
     def close(self) -> None:
         """Close the connections."""

@@ -298,10 +298,10 @@ class StageRun:
             self._tools.store.withdraw(self.job, self._folder)
         if isinstance(ending, Stopped) and ending.reason == "interrupted":
             self._tools.paid.stopped(self.job)
-        if isinstance(ending, Succeeded) and heard.seq and self._job:
-            self._tools.reuse.note(self._job, self.stage, heard.seq)
         if isinstance(ending, Succeeded) and heard.handed_on:
             self.following = StageRun(self._tools, self.job, *heard.handed_on, worker=ending.onward)
+        if isinstance(ending, Succeeded) and heard.seq and self._job:
+            self._tools.reuse.note(self._job, self.stage, heard.seq)
 
     def _count(self, ending: Ending, seconds: float) -> None:
         state = self._job.stages.get(self.stage) if self._job else None

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from callsheet.actors.stages.reuse import Reuse
 from callsheet.actors.tenants.limits import OwnLimits, Tenants, limits_of
+from callsheet.actors.tenants.names import ReuseKeys
 from callsheet.jobs.events import StageSucceeded
 from callsheet.jobs.job import Job
 from callsheet.jobs.messages import Forget, Retry
@@ -92,6 +94,27 @@ def test_nothing_is_reused_while_its_files_are_gone(shared: Service) -> None:
     ref = first.artifacts[0]
     shared.store.path(first.id, ref.folder, ref.name).unlink()
     assert made_by(shared, kept(shared, 10)) == ["", ""]
+
+
+def test_a_note_that_cannot_be_read_is_a_miss(shared: Service) -> None:
+    kept(shared, 13, tenant="noted")
+    keys, client = ReuseKeys("noted"), shared.host._redis
+    wait_for(lambda: client.hlen(keys.made) == 2)
+    client.hset(keys.made, mapping=dict.fromkeys(client.hkeys(keys.made), b'{"job":7}'))
+    assert made_by(shared, kept(shared, 13, tenant="noted")) == ["", ""]
+
+
+def test_a_success_whose_job_was_forgotten_at_once_is_not_noted(shared: Service) -> None:
+    job = kept(shared, 14, tenant="brief")
+    keys, client = ReuseKeys("brief"), shared.host._redis
+    wait_for(lambda: client.hlen(keys.made) == 2)
+    client.delete(keys.made, keys.order)
+    assert shared.jobs.ask(job.id, Forget()).ok
+    wait_for(lambda: shared.jobs.events(job.id) == [])
+    reuse = Reuse(shared.settings, shared.jobs, shared.store)
+    reuse.note(job, "make", job.seq)
+    reuse.close()
+    assert not client.exists(keys.made, keys.order)
 
 
 @pytest.fixture
