@@ -21,7 +21,8 @@ _HEARD = """## Which message is heard in which status
 
 A code means: refused, always. *heard* means that the rule of the message decides; it may still refuse a report whose
 token is not the current one (`stale_report`), a command whose `if_match` is not the job's seq (`precondition_failed`),
-a retry from a stage that does not exist (`unknown_stage`), a submission whose graph cannot work (`invalid_graph`).
+a retry from a stage that does not exist (`unknown_stage`), or while ten webhooks wait for the first try of the oldest
+(`webhook_under_way`), a submission whose graph cannot work (`invalid_graph`).
 The same submission delivered again is not refused: it is one job, and the answer is the same.
 """
 

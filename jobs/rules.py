@@ -135,6 +135,8 @@ def _retry(draft: Draft, message: m.Retry) -> str | None:
     reset = stages_to_reset(draft.job, message.from_stage)
     if not reset:
         return UNKNOWN_STAGE
+    if webhooks.no_room(draft.job):
+        return webhooks.UNDER_WAY
     params: dict[str, Any] = {**draft.job.params, **(message.params or {})}
     draft.clear("expire")
     draft.emit(e.JobRetried(message.from_stage, params, reset))

@@ -21,7 +21,7 @@ from callsheet.jobs.states import STALE
 if TYPE_CHECKING:
     from callsheet.jobs.draft import Draft
 
-MAX_PENDING = 10  # deliveries of a job that wait; the oldest is given up for one more
+MAX_PENDING = 10  # deliveries of a job that wait; the oldest is given up for one more, once it was tried
 MAX_KEPT = 20  # deliveries a job remembers: those that are settled make room
 MAX_REQUESTS = 100  # how often one delivery may be asked for again
 JITTER = 0.2  # of a delay, added at most, so that what failed together is not tried together
@@ -46,11 +46,17 @@ def pending(job: Job) -> list[Webhook]:
 def announce(draft: Draft) -> None:
     """The job has just ended: its client is told, after what it is still to be told of earlier ends."""
     waiting = pending(draft.job)
-    if len(waiting) > MAX_PENDING:
+    if len(waiting) > MAX_PENDING and waiting[0].tries:
         _give_up(draft, waiting[0], "too_many_waiting")
         _go_on(draft)
     elif len(waiting) == 1:
         _go_on(draft)
+
+
+def no_room(job: Job) -> bool:
+    """One more end would cost the oldest delivery its first try (I20), which is about to be made."""
+    waiting = pending(job)
+    return len(waiting) >= MAX_PENDING and not waiting[0].tries
 
 
 def give_up_all(draft: Draft, reason: Literal["retention", "forgotten"]) -> None:

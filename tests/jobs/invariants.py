@@ -139,7 +139,7 @@ def _same_when_stored(decision: Decision) -> None:
 
 
 def _webhooks_in_order(job: Job, event: e.Event) -> None:
-    """I20: one after the other, each tried before it is exhausted, and only so many are remembered."""
+    """I20: one after the other, each tried before it is given up while the job stays, and only so many remembered."""
     assert len(job.webhooks) <= MAX_WEBHOOKS
     assert [w.seq for w in job.webhooks] == sorted({w.seq for w in job.webhooks})
     if isinstance(event.data, e.WebhookBody):
@@ -147,7 +147,7 @@ def _webhooks_in_order(job: Job, event: e.Event) -> None:
         assert all(w.status != "pending" for w in before), "I20: a webhook overtakes another"
     for webhook in job.webhooks:
         assert (webhook.status == "pending") == (webhook.settled_at is None)
-    if isinstance(event.data, e.WebhookGivenUp) and event.data.reason in ("exhausted", "gone"):
+    if isinstance(event.data, e.WebhookGivenUp) and event.data.reason in ("exhausted", "gone", "too_many_waiting"):
         assert next(w for w in job.webhooks if w.seq == event.data.webhook).tries > 0
 
 

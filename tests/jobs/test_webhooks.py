@@ -190,11 +190,11 @@ def test_one_delivery_can_be_asked_for_only_so_often() -> None:
 def test_what_a_job_remembers_is_bounded_and_the_oldest_is_given_up_for_the_newest() -> None:
     play = ended()
     first = play.job.seq
+    play.undelivered()
     for _ in range(MAX_PENDING):
         end_again(play)
     assert play.watch.events[-1].data == e.WebhookGivenUp(first, "too_many_waiting")
-    assert play.deliveries[-1] == Deliver(play.job.webhooks[1].seq, 1)
-    play.deliveries.pop(0)
+    assert play.deliveries == [Deliver(play.job.webhooks[1].seq, 1)]
     assert len(pending(play.job)) == MAX_PENDING
     for _ in range(MAX_PENDING):
         play.delivered()
@@ -203,6 +203,21 @@ def test_what_a_job_remembers_is_bounded_and_the_oldest_is_given_up_for_the_newe
         play.delivered()
     assert len(play.job.webhooks) == MAX_KEPT
     assert {w.status for w in play.job.webhooks} == {"delivered"}
+
+
+def test_no_end_is_given_up_untried_a_retry_waits_for_the_first_try_of_the_oldest() -> None:
+    play = ended()
+    first = play.job.seq
+    for _ in range(MAX_PENDING - 1):
+        end_again(play)
+    assert play.tell(m.Retry()).outcome.code == "webhook_under_way"
+    play.undelivered()
+    end_again(play)
+    assert deliveries(play)[:2] == [(first, "given_up"), (play.job.webhooks[1].seq, "pending")]
+    assert play.tell(m.Retry()).outcome.code == "webhook_under_way", "the next one was not tried either"
+    play.delivered()
+    end_again(play)
+    assert len(pending(play.job)) == MAX_PENDING
 
 
 @pytest.mark.parametrize("why", ["retention", "forgotten"])
