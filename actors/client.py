@@ -102,8 +102,8 @@ class Jobs:
             return str((await self.redis.get(key) or job.encode()).decode())
 
     async def lay_down_secret(self, job: str, secret: str) -> None:
-        """Keep the secret that is to sign a job's webhooks, until its owner has the submission and keeps it for good;
-        the first one that comes counts. Raises Unavailable."""
+        """Keep the secret that is to sign a job's webhooks, for a day, and for good once its submission is sent; the
+        first one that comes counts. Raises Unavailable."""
         keys = await self._partition(job)
         with unavailable():
             await self.redis.set(keys.callback_secret(job), secret, nx=True, ex=OF_A_SUBMISSION_SECONDS)

@@ -104,7 +104,9 @@ class Journal:
         outcome = Outcome(ok=False, code="message_rejected", status="unknown", seq=0, detail=why)
         job, mid, body = (fields.get(name, b"")[:MAX_DEAD_BYTES] for name in (b"job", b"mid", b"body"))
         args = [self.epoch, delivery_entry, job, mid, body, why, fields.get(b"reply", b""), _encode(outcome)]
-        answer = self._committer.run("dead", [self.keys.epoch, self.keys.mailbox, self.keys.dead], args)
+        k, name = self.keys, job.decode(errors="replace")
+        keys = [k.epoch, k.mailbox, k.dead, k.receipt(name), k.snapshot(name), k.callback_secret(name)]
+        answer = self._committer.run("dead", keys, args)
         if answer == b"FENCED":
             raise LostOwnershipError("FENCED")
         SET_ASIDE.inc()
@@ -136,6 +138,7 @@ class Journal:
             k.index(tenant),
             k.changes(tenant),
             k.open(tenant),
+            *([k.callback_secret(job)] if isinstance(message, Submit) else []),
         ]
 
     def _args(

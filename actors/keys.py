@@ -48,7 +48,7 @@ class PartitionKeys:
         return f"{self.slot}:job:{job}"
 
     def receipt(self, job: str) -> str:
-        """The accepted submission, until its owner has written the job."""
+        """The accepted submission, until its owner has written the job, refused it or set it aside."""
         return f"{self.slot}:receipt:{job}"
 
     def seen(self, job: str, mid: str) -> str:
@@ -56,7 +56,8 @@ class PartitionKeys:
         return f"{self.slot}:seen:{job}:{mid}"
 
     def callback_secret(self, job: str) -> str:
-        """The secret that a job's own webhooks are signed with, if it came with one: for as long as the job."""
+        """The secret that a job's own webhooks are signed with, if it came with one: from its submission on for as
+        long as the job."""
         return f"{self.slot}:callback:{job}"
 
     def index(self, tenant: str) -> str:

@@ -2,6 +2,7 @@
 -- KEYS  1 epoch  2 mailbox  3 log  4 snapshot  5 timers  6 tokens  7 outbox  8 dispatched  9 seen  10 receipt  11 index
 --      12 changes of the tenant: there only while somebody watches the tenant as a whole (see actors/feeds/tenant_log.py)
 --      13 open: the tenant's jobs that have not ended, in the order in which they were accepted
+--      14 secret of the job's webhooks: with a submission only
 -- ARGV  1 epoch of this owner        2 mailbox entry          3 seq the job must be at
 --       4 job                        5 mid                    6 outcome (JSON)      7 reply channel, or ''
 --       8 feed channel               9 '1': a command, applied once a mid             10 'job|timer' that fired, or ''
@@ -77,6 +78,7 @@ if ARGV[14] == 'open' then redis.call('ZADD', KEYS[13], string.format('%.0f', ti
 if ARGV[14] == 'close' then redis.call('ZREM', KEYS[13], job) end
 if ARGV[11] ~= '' then redis.call('ZADD', KEYS[11], ARGV[11], job) end
 if ARGV[12] == '1' then redis.call('DEL', KEYS[10]) end
+if ARGV[12] == '1' and last == 0 then redis.call('EXPIRE', KEYS[14], 86400) end  -- refused: there is no job
 if ARGV[13] ~= '' then redis.call('EXPIRE', KEYS[4], ARGV[13]) end
 if events > 0 or ARGV[13] ~= '' then redis.call('PUBLISH', ARGV[8], '') end
 local newest = events > 0 and redis.call('XREVRANGE', KEYS[12], '+', '-', 'COUNT', 1)[1]

@@ -216,6 +216,53 @@ def test_a_receipt_goes_with_the_commit_of_its_submission(stage: Stage) -> None:
     assert not stage.client.exists(KEYS.receipt(stage.id))
 
 
+def send(stage: Stage, message: m.Submit) -> Delivery:
+    """A submission as an API sends it, with a secret laid down before."""
+    stage.client.set(KEYS.callback_secret(stage.id), "whsec_x", ex=60)
+    keys, args = wire.sending(KEYS, stage.id, message, "m", "")
+    entry = stage.committer.run("send", keys, args)
+    return Delivery(entry, stage.id, b"m", b"", message)
+
+
+def test_what_a_submission_needs_is_there_for_as_long_as_it_waits_for_its_owner(stage: Stage) -> None:
+    stage.id, stage.job = new_job_id(), None
+    delivery = send(stage, submission(stage.id))
+    left = [KEYS.receipt(stage.id), KEYS.callback_secret(stage.id)]
+    assert [stage.client.ttl(key) for key in left] == [-1, -1], "the owner may be away for days"
+    stage.commit(delivery)
+    assert [stage.client.ttl(key) for key in left] == [-2, -1]
+
+
+def test_a_refused_submission_leaves_no_receipt_and_no_secret_for_good(stage: Stage) -> None:
+    stage.id, stage.job = new_job_id(), None
+    assert stage.commit(send(stage, submission(stage.id, graph=()))) == []
+    assert not stage.client.exists(KEYS.receipt(stage.id), KEYS.snapshot(stage.id))
+    assert 0 < stage.client.ttl(KEYS.callback_secret(stage.id)) <= 86_400
+
+
+def aside(stage: Stage, delivery: Delivery, body: bytes) -> None:
+    stage.journal.set_aside(delivery.entry, {b"job": stage.id.encode(), b"mid": b"m", b"body": body}, "because")
+
+
+def test_a_submission_that_is_set_aside_does_not_read_as_waiting(stage: Stage) -> None:
+    stage.id = new_job_id()
+    delivery = send(stage, submission(stage.id))
+    other = stage.put(m.Cancel())
+    aside(stage, other, m.encode_message(other.message))
+    assert stage.client.exists(KEYS.receipt(stage.id)), "another message of the job says nothing of its submission"
+    aside(stage, delivery, b"as another version writes it")
+    assert not stage.client.exists(KEYS.receipt(stage.id))
+    assert 0 < stage.client.ttl(KEYS.callback_secret(stage.id)) <= 86_400
+    assert stage.client.xlen(KEYS.dead) == 2
+
+
+def test_a_job_keeps_its_secret_though_its_submission_comes_again_and_is_set_aside(stage: Stage) -> None:
+    delivery = send(stage, submission(stage.id))
+    aside(stage, delivery, m.encode_message(delivery.message))
+    assert not stage.client.exists(KEYS.receipt(stage.id))
+    assert stage.client.ttl(KEYS.callback_secret(stage.id)) == -1
+
+
 def test_a_forgotten_job_leaves_a_tombstone_that_can_be_read_and_expires(stage: Stage) -> None:
     stage.deliver(m.Cancel(), "c")
     stage.deliver(m.Forget(), "f")
