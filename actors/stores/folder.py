@@ -64,6 +64,7 @@ class FolderStore:
             except FileNotFoundError:  # asked again: it has its new name already
                 return target.exists()
             except FileExistsError:
+                os.utime(target.parent.parent)  # its first submission may have come to nothing: this one begins anew
                 if not filecmp.cmp(upload.path, target, shallow=False):
                     return False
             upload.discard()

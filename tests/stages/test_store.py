@@ -46,6 +46,19 @@ def everything_in(store: FolderStore) -> list[str]:
     return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
 
 
+def test_an_input_that_is_submitted_again_later_is_no_orphan(store: FolderStore) -> None:
+    def submit(content: bytes) -> bool:
+        upload = store.new_upload()
+        upload.write(content)
+        return store.accept_input(JOB, upload)
+
+    assert submit(b"sound")
+    os.utime(store.input_path(JOB).parents[1], (0, 0))
+    assert store.orphans(3600) == [JOB]
+    assert submit(b"sound")
+    assert store.orphans(3600) == []
+
+
 def test_a_work_folder_on_another_disk_is_copied_first(
     store: FolderStore, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
