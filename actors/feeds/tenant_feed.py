@@ -43,10 +43,6 @@ def entries_after(cursor: Cursor, events: Sequence[TenantEvent]) -> list[TenantE
     return entries
 
 
-def _until(target: Cursor, events: Sequence[TenantEvent]) -> list[TenantEvent]:
-    return [event for event in events if event.number <= target[event.partition]]
-
-
 class _Tail:
     """The end of a tenant's events, as far as it was read. `count`: of all entries there ever were in the ring."""
 
@@ -194,7 +190,7 @@ class TenantFeed:
         while not self.stopping and after != target:
             try:
                 async with self._catching_up:
-                    events = one_batch(_until(target, await tail.log.read(after)))
+                    events = one_batch(await tail.log.read(after, until=target))
             except CallsheetError:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue

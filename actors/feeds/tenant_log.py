@@ -9,6 +9,7 @@ Notes are kept only for a tenant that somebody has asked about in the last week:
 from __future__ import annotations
 
 import heapq
+import math
 import re
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
@@ -90,9 +91,10 @@ class TenantLog:
             rows = await pipe.execute()
         return tuple(row[0] for row in rows), tuple(row[1] for row in rows)
 
-    async def read(self, after: Cursor, limit: int = MAX_READ) -> list[TenantEvent]:
-        """Events that follow a cursor, `limit` at most; each partition's in order. Raises CursorLostError."""
-        notes = await self._notes(after, limit)
+    async def read(self, after: Cursor, limit: int = MAX_READ, until: Cursor | None = None) -> list[TenantEvent]:
+        """Events that follow a cursor, `limit` at most and none beyond `until`; each partition's in order. Raises
+        CursorLostError."""
+        notes = await self._notes(after, limit, until)
         pipe = self._jobs.redis.pipeline(transaction=False)
         partitions = await self._jobs.partitions()
         for note in notes:
@@ -102,7 +104,7 @@ class TenantLog:
             found = await pipe.execute() if notes else []
         return _in_time_order(list(map(_events, notes, found)), len(partitions))
 
-    async def _notes(self, after: Cursor, limit: int) -> list[_Note]:
+    async def _notes(self, after: Cursor, limit: int, until: Cursor | None) -> list[_Note]:
         """Where the next events are: as many of each partition, until it is enough."""
         streams = await self.channels()
         if len(after) != len(streams):
@@ -112,8 +114,11 @@ class TenantLog:
             pipe.xrange(stream, min=f"{number}-0", max="+", count=limit + 1)
         with unavailable():
             rows = await pipe.execute()
+        # What is beyond is left out before it is counted: many partitions would fill the page with it.
+        ends: Sequence[float] = until or [math.inf] * len(after)
         fresh = [
-            _fresh(partition, number, row) for partition, (number, row) in enumerate(zip(after, rows, strict=True))
+            _fresh(partition, number, end, row)
+            for partition, (number, end, row) in enumerate(zip(after, ends, rows, strict=True))
         ]
         notes, size = list[_Note](), 0
         for note in chain.from_iterable(zip_longest(*fresh)):
@@ -123,16 +128,17 @@ class TenantLog:
         return notes
 
 
-def _fresh(partition: int, known: int, row: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> Iterator[_Note]:
-    """The notes of a partition on what comes after the number that is known. Raises CursorLostError if they do not
-    continue from it: some are gone, or it is beyond the end."""
+def _fresh(partition: int, known: int, end: float, row: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> Iterator[_Note]:
+    """The notes of a partition on what comes after the number that is known, up to `end`. Raises CursorLostError if
+    they do not continue from it: some are gone, or it is beyond the end."""
     notes = [_note(partition, *entry) for entry in row]
     if not notes or notes[0].number - notes[0].count > known:
         raise CursorLostError
     for note in notes:
         left = min(note.count, note.number - known)
-        if left > 0:
-            yield msgspec.structs.replace(note, count=left)
+        wanted = min(left, left - note.number + end)
+        if wanted > 0:
+            yield _cut(msgspec.structs.replace(note, count=left), int(wanted))
 
 
 def _note(partition: int, id_: bytes, fields: dict[bytes, bytes]) -> _Note:

@@ -32,6 +32,7 @@ class Owner:
 
     def __init__(self, url: str, client: Any) -> None:
         self.client = client
+        self.partitions = 16
         self._committer = Committer(url)
         self._jobs: dict[str, Job | None] = {}
 
@@ -39,11 +40,11 @@ class Owner:
         self._committer.stop()
 
     def keys(self, job: str) -> PartitionKeys:
-        return PartitionKeys(partition_of(job, 16))
+        return PartitionKeys(partition_of(job, self.partitions))
 
-    def submit(self, tenant: str = "t1") -> str:
+    def submit(self, tenant: str = "t1", job: str | None = None) -> str:
         """A job of one stage, which a worker has: three events in two commits."""
-        job = new_job_id()
+        job = job or new_job_id()
         self._jobs[job] = None
         self.client.set(self.keys(job).epoch, 1)
         graph = {"job": job, "graph": ONE}
@@ -84,9 +85,9 @@ def owner(redis_url: str, journal_server: RedisServer) -> Iterator[Owner]:
         owner.close()
 
 
-def run(redis_url: str, story: Callable[[TenantFeed], Awaitable[None]]) -> None:
+def run(redis_url: str, story: Callable[[TenantFeed], Awaitable[None]], partitions: int = 16) -> None:
     async def told() -> None:
-        jobs = Jobs(redis_url)
+        jobs = Jobs(redis_url, partitions=partitions)
         feed = TenantFeed(jobs)
         try:
             await asyncio.wait_for(story(feed), 60)
@@ -233,6 +234,28 @@ def test_many_share_one_reader_and_who_does_not_read_gets_the_rest_later(
         await slow.aclose()
 
     run(redis_url, story)
+
+
+def test_what_happens_in_many_partitions_meanwhile_does_not_crowd_out_what_a_watcher_is_still_to_get(
+    redis_url: str, owner: Owner
+) -> None:
+    owner.partitions = 80
+
+    async def story(feed: TenantFeed) -> None:
+        start = await feed.start("t1")
+        late = owner.submit(job=f"{79:08x}{0:024x}")
+        first = (await feed.history("t1", start, 2))[0][-1].cursor
+        target = await feed.start("t1")
+        for partition in range(79):
+            owner.submit(job=f"{partition:08x}{0:024x}")
+        tail = feed._join("t1")
+        assert places(await feed._page(tail, start, target)) == [(late, 1), (late, 2), (late, 3)]
+        assert places(await feed._page(tail, first, target)) == [(late, 3)]
+        within = tuple(n - (p == 79) * 2 for p, n in enumerate(target))
+        assert places(await feed._page(tail, start, within)) == [(late, 1)], "a commit is cut where the end is"
+        tail.watchers -= 1
+
+    run(redis_url, story, partitions=80)
 
 
 @pytest.mark.parametrize("text", ["", "0", "x.1", "1..2", "-1.2", "1.2 ", "1.2\n", "f" * 14 + ".1", "1." * 3000 + "1"])
