@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from pathlib import Path
 
 import msgspec
@@ -16,6 +15,7 @@ import structlog
 
 from callsheet.actors.blocking import BlockingJobs
 from callsheet.actors.errors import CallsheetError
+from callsheet.actors.stores.files import old_in
 from callsheet.config.settings import Settings
 from callsheet.media.providers.base import ProviderError, ProviderSettings
 from callsheet.media.providers.buy import cancel_outstanding
@@ -85,9 +85,8 @@ class PaidSteps:
 
     def sweep(self) -> None:
         """Remove ledgers of jobs that have expired since. Only where they are not among the files of their jobs."""
-        for folder in () if self._shared else self._root.iterdir():
-            if time.time() - folder.stat().st_mtime > 2 * self._kept:
-                shutil.rmtree(folder, ignore_errors=True)
+        for folder in () if self._shared else old_in(self._root, 2 * self._kept):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def stopped(self, job: str) -> None:
         """A stage of this job was stopped: if that was a cancel, take back what is outstanding. Does not wait."""

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import dramatiq
 import pytest
 from msgspec.structs import replace
 
+from callsheet.actors.blocking import BlockingJobs
 from callsheet.actors.broker import declare, dispatch, generation, make_broker
 from callsheet.actors.errors import NoAnswer
 from callsheet.actors.pipelines import PipelineError, load_pipelines
 from callsheet.actors.stages import process_group
 from callsheet.actors.stages.child_main import without_paths
 from callsheet.actors.stages.child_wire import Inbox, Ready, Request, Said, frame, receive
+from callsheet.actors.stages.paid import PaidSteps
 from callsheet.actors.stages.process_group import group_lives, kill_group
 from callsheet.actors.stages.reports import Heard, deliver, joined
 from callsheet.actors.stages.work_folders import WorkFolders
+from callsheet.config.settings import Settings
 from callsheet.jobs.draft import Outcome
 from callsheet.jobs.events import Event, JobSubmitted
 from callsheet.jobs.evolve import evolve
@@ -153,6 +159,27 @@ def test_the_child_hears_what_was_sent_and_that_the_worker_is_gone() -> None:
     ours.close()
     assert receive(theirs) is None
     theirs.close()
+
+
+def test_ledgers_are_swept_by_several_workers_at_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = BlockingJobs(settings.journal)
+    paid = PaidSteps(settings.model_copy(update={"store_url": "s3://bucket"}), jobs)
+    ledgers = [paid.ledger(job * 32) for job in "abc"]
+    for ledger in ledgers:
+        ledger.mkdir()
+        os.utime(ledger, (0, 0))
+    os.utime(ledgers[2])
+    listed = Path.iterdir
+
+    def and_another_is_faster(self: Path) -> Iterator[Path]:
+        found = list(listed(self))
+        shutil.rmtree(ledgers[0])
+        return iter(found)
+
+    monkeypatch.setattr(Path, "iterdir", and_another_is_faster)
+    paid.sweep()
+    jobs.close()
+    assert [ledger.exists() for ledger in ledgers] == [False, False, True]
 
 
 @pytest.mark.parametrize(
