@@ -75,7 +75,7 @@ class Pokes:
         await end_tasks([self._listener] if self._listener else [])
 
     async def _hear(self, bell: asyncio.Event, channels: tuple[str, ...]) -> None:
-        if self._listener is None:
+        if self._listener is None or self._listener.done():
             self._listener = asyncio.create_task(self._listen(), name="feed")
         self._bells |= dict.fromkeys(channels, bell)
         async with self._subscribing:

@@ -12,6 +12,7 @@ from callsheet.actors.client import Jobs
 from callsheet.actors.feeds import pokes
 from callsheet.actors.feeds.job_feed import PAGE, RING, CursorLostError, Feed, FeedEntry
 from callsheet.actors.keys import PartitionKeys, feed_channel, new_job_id, partition_of
+from callsheet.actors.tasks import end_tasks
 from callsheet.actors.wire import EventEntry
 from tests.servers import RedisServer
 
@@ -100,6 +101,27 @@ def test_a_lost_poke_costs_time_and_no_event(redis_url: str, monkeypatch: pytest
             await writer.write(3, poke=False)
             await watcher.until(writer.seq)
         assert watcher.seen == list(range(1, 16))
+
+    run(redis_url, story)
+
+
+def test_a_listener_that_died_is_replaced_for_the_next_watcher_and_for_all(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pokes, "LOOK_SECONDS", 60.0)  # so what comes comes by a poke
+
+    async def story(jobs: Jobs, feed: Feed) -> None:
+        writers = [Writer(jobs), Writer(jobs)]
+        first = Watcher(feed, writers[0].job)
+        await writers[0].write()
+        await first.until(1)
+        listener = feed._pokes._listener
+        assert listener is not None
+        await end_tasks([listener])
+        second = Watcher(feed, writers[1].job)
+        for writer, watcher in zip(writers, (first, second), strict=True):
+            await writer.write()
+            await watcher.until(writer.seq)
 
     run(redis_url, story)
 
