@@ -22,9 +22,10 @@ from callsheet.actors.errors import StoreAway
 from callsheet.actors.failpoints import configure, failpoint
 from callsheet.actors.journal import Journal
 from callsheet.actors.keys import partition_of
-from callsheet.actors.leases import Leases
+from callsheet.actors.leases import Held, Leases
 from callsheet.actors.ownership import Ownership
 from callsheet.actors.pool import Pool
+from callsheet.actors.scripts import Call, Script
 from callsheet.actors.stores.charged import open_charged_store
 from callsheet.actors.stores.uploads import open_uploads
 from callsheet.actors.telemetry.board import Board
@@ -78,7 +79,8 @@ class Host:
         self._uploads = open_uploads(settings)
         poster = Poster(settings.webhook_timeout_seconds, settings.allowed_addresses)
         self._deliverer = Deliverer(self._redis, poster)
-        self.leases = Leases(self._committer, self._redis, settings.lease_seconds, settings.partitions)
+        self.leases = Leases(self._redis, settings.lease_seconds, settings.partitions)
+        self._fire_script = Script(self._redis, "fire")
         admission = Admission(self._redis, Tenants(self._redis, limits_of(settings)), lambda: self.leases.keys)
         self._performer = performing.Performer(
             settings.journal, settings.broker, self._store, self._deliverer.take, admission
@@ -140,14 +142,13 @@ class Host:
         if not self.leases.keys:
             self.leases.fix_partitions()
         share, before = self.leases.fair_share(), set(self.owned)
-        for owned in list(self.owned.values()):
-            if owned.lost:
-                del self.owned[owned.number]
-            elif not self.leases.renew(owned.number, owned.journal.epoch):
+        for owned in [owned for owned in list(self.owned.values()) if owned.lost]:
+            del self.owned[owned.number]
+        held = list(self.owned.values())
+        for owned, kept in zip(held, self.leases.renew(map(_held, held)), strict=True):
+            if not kept:
                 owned.lose("the lease is another host's")
-        for number in range(len(self.leases.keys)):
-            if len(self.owned) < share and number not in self.owned:
-                self._take(number)
+        self._take_up_to(share)
         self._hand_over(list(self.owned.values())[share:])
         if before != set(self.owned):
             log.info("partitions owned", count=len(self.owned), of=len(self.leases.keys))
@@ -168,14 +169,9 @@ class Host:
                 owned.receive(entry, fields)
 
     def _fire(self) -> None:
-        for owned in list(self.owned.values()):
-            if owned.lost or owned.draining:
-                continue
-            k = owned.journal.keys
-            done = self._committer.run(
-                "fire", [k.epoch, k.timers, k.tokens, k.mailbox], [owned.journal.epoch, FIRE_COUNT]
-            )
-            if done == b"FENCED":
+        firing = [owned for owned in list(self.owned.values()) if not owned.lost and not owned.draining]
+        for owned, answer in zip(firing, self._fire_script.run_all(map(_firing, firing)), strict=True):
+            if answer == b"FENCED":
                 owned.lose("FENCED")
 
     def _care(self) -> None:
@@ -209,10 +205,15 @@ class Host:
 
     # -- partitions
 
-    def _take(self, number: int) -> None:
-        epoch = self.leases.take(number)
-        if not epoch:
-            return
+    def _take_up_to(self, share: int) -> None:
+        free = [number for number in range(len(self.leases.keys)) if number not in self.owned]
+        while free and (room := share - len(self.owned)) > 0:
+            some, free = free[:room], free[room:]
+            for number, epoch in zip(some, self.leases.take(some), strict=True):
+                if epoch:
+                    self._own(number, epoch)
+
+    def _own(self, number: int, epoch: int) -> None:
         journal = Journal(self._committer, self._redis, self.leases.keys[number], epoch)
         owned = Ownership(
             number,
@@ -239,18 +240,16 @@ class Host:
                 timeout=self._settings.lease_seconds / 2,
             )
         for owned in going:
-            self._release(owned)
-
-    def _release(self, owned: Ownership) -> None:
-        self.owned.pop(owned.number, None)
-        if not owned.end():
-            return
-        log.debug("partition handed over", partition=owned.number)
+            self.owned.pop(owned.number, None)
+        ended = [owned for owned in going if owned.end()]
         try:
-            self.leases.release(owned.number, owned.journal.epoch)
+            self.leases.release(map(_held, ended))
+        except (redis.RedisError, OSError):
+            log.warning("not released: the journal is away", partitions=[owned.number for owned in ended])
+            return
+        for owned in ended:
             LEASES.labels("released").inc()
-        except JournalDownError:
-            log.warning("not released: the journal is away", partition=owned.number)
+            log.debug("partition handed over", partition=owned.number)
 
     def _journal_away(self, why: str) -> None:
         for owned in list(self.owned.values()):
@@ -266,6 +265,15 @@ class Host:
         with self._room:
             self._in_hand -= 1
             self._room.notify_all()
+
+
+def _held(owned: Ownership) -> Held:
+    return owned.number, owned.journal.epoch
+
+
+def _firing(owned: Ownership) -> Call:
+    keys = owned.journal.keys
+    return [keys.epoch, keys.timers, keys.tokens, keys.mailbox], [owned.journal.epoch, FIRE_COUNT]
 
 
 def run_host(settings: Settings) -> None:

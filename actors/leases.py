@@ -9,21 +9,24 @@ from __future__ import annotations
 import math
 import secrets
 import socket
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from callsheet.actors.committer import Committer
 from callsheet.actors.keys import HOSTS, PartitionKeys
+from callsheet.actors.scripts import Script
 from callsheet.actors.wire import fixed_partitions
+
+Held = tuple[int, int]  # a partition, and the epoch under which it is owned
 
 
 class Leases:
-    """The leases of one host."""
+    """The leases of one host. Every method may raise RedisError."""
 
-    def __init__(self, committer: Committer, client: Any, lease_seconds: float, partitions: int) -> None:
+    def __init__(self, client: Any, lease_seconds: float, partitions: int) -> None:
         self.host = f"{socket.gethostname()}-{secrets.token_hex(6)}"
         self.lease_ms = int(lease_seconds * 1000)
-        self._committer = committer
         self._redis = client
+        self._script = Script(client, "lease")
         self._wanted = partitions
         self.keys: list[PartitionKeys] = []
 
@@ -42,22 +45,25 @@ class Leases:
         hosts = max(1, int(pipe.execute()[-1]))
         return math.ceil(len(self.keys) / hosts)
 
-    def take(self, number: int) -> int:
-        """The new epoch if the partition was free, else 0."""
-        return self._run(number, "take", 0)
+    def take(self, numbers: Sequence[int]) -> list[int]:
+        """Of each partition the new epoch if it was free, else 0."""
+        return self._run("take", ((number, 0) for number in numbers))
 
-    def renew(self, number: int, epoch: int) -> bool:
-        """Whether this host still owns the partition."""
-        return self._run(number, "renew", epoch) != 0
+    def renew(self, held: Iterable[Held]) -> list[bool]:
+        """Of each partition whether this host still owns it."""
+        return [epoch != 0 for epoch in self._run("renew", held)]
 
-    def release(self, number: int, epoch: int) -> None:
-        """Let another host take the partition at once."""
-        self._run(number, "release", epoch)
+    def release(self, held: Iterable[Held]) -> None:
+        """Let other hosts take these partitions at once."""
+        self._run("release", held)
 
     def leave(self) -> None:
         """This host is going: its share is for the others."""
         self._redis.zrem(HOSTS, self.host)
 
-    def _run(self, number: int, action: str, epoch: int) -> int:
-        keys = self.keys[number]
-        return int(self._committer.run("lease", [keys.lease, keys.epoch], [action, self.host, self.lease_ms, epoch]))
+    def _run(self, action: str, held: Iterable[Held]) -> list[int]:
+        keys = self.keys
+        return self._script.run_all(
+            ([keys[number].lease, keys[number].epoch], [action, self.host, self.lease_ms, epoch])
+            for number, epoch in held
+        )
