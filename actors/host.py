@@ -103,20 +103,31 @@ class Host:
         self._spawn("sweep", self._sweep, SWEEP_SECONDS)
 
     def stop(self) -> None:
-        """Finish what is in hand, let the partitions go, end the threads."""
+        """Finish what is in hand, let the partitions go, end the threads. A step that fails keeps no other from it."""
         self._stopping.set()
         for thread in self._threads:
             thread.join(READ_BLOCK_MS / 1000 + 5)
-        self._deliverer.drain(DRAIN_SECONDS)
-        self._hand_over(list(self.owned.values()))
+        steps: tuple[Callable[[], None], ...] = (
+            lambda: self._deliverer.drain(DRAIN_SECONDS),
+            lambda: self._hand_over(list(self.owned.values())),
+            self._leave,
+            self._pool.stop,
+            self._performer.stop,
+            self._deliverer.stop,
+            self._committer.stop,
+            self._redis.close,
+        )
+        for step in steps:
+            try:
+                step()
+            except Exception:  # what is left undone by it, the next owner finds
+                log.exception("the host did not stop cleanly")
+
+    def _leave(self) -> None:
         try:
             self.leases.leave()
         except (redis.RedisError, OSError):
             log.warning("left without saying goodbye: the journal is away")
-        self._pool.stop()
-        self._performer.stop()
-        self._deliverer.stop()
-        self._committer.stop()
 
     # -- the loops
 

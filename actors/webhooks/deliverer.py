@@ -38,6 +38,7 @@ from callsheet.jobs.webhooks import pending
 log = structlog.get_logger("host")
 AT_ONCE, OF_A_TENANT, AT_A_DESTINATION = 256, 128, 4
 WAITING, WAITING_IN_A_LANE = 5_000, 500
+STOP_SECONDS = 5.0
 PATIENCE_SECONDS = 1.0  # between tries to tell the job, or to read it, while the journal is away
 AWAY = (JournalDownError, MailboxFull, redis.RedisError, OSError)
 
@@ -100,9 +101,12 @@ class Deliverer:
     def stop(self) -> None:
         """End at once. What is not done stays in the outbox."""
         self._draining = True
-        asyncio.run_coroutine_threadsafe(end_tasks(list(self._tasks)), self._loop).result(5)
+        try:
+            asyncio.run_coroutine_threadsafe(end_tasks(list(self._tasks)), self._loop).result(STOP_SECONDS)
+        except TimeoutError:  # it ends with the process, then
+            log.warning("webhooks under way did not stop in time")
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join(STOP_SECONDS)
         self._threads.shutdown(wait=False, cancel_futures=True)
         if not self._thread.is_alive():
             self._loop.close()
