@@ -7,6 +7,8 @@ Fragments URI 1.0", in the cues of a metadata track.
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,13 +23,16 @@ from callsheet.media.containers import open_media
 from callsheet.media.errors import MediaError
 from callsheet.media.ffmpeg import Progress
 from callsheet.media.frames import Picture, picture_of, upright
+from callsheet.media.limits import Limits, configure, current
 from callsheet.media.probe import MediaFacts
 
 TILES = 100
 COLUMNS = 10
 LEAST_SECONDS = 0.5  # between two tiles
 SIDE = 160  # pixels, the longer one of a tile
-AHEAD = 120  # frames decoded at most to come from a key frame to the time that is wanted
+AHEAD = 120  # frames decoded at most to come from a key frame to the time that is wanted, and
+PIXELS = 3_000_000_000  # in all of them together: ten seconds' work. Of a large picture, a key frame has to do
+APART_SECONDS = 120.0
 
 
 class Sheet(msgspec.Struct, frozen=True):
@@ -89,26 +94,58 @@ def _tile(picture: Picture) -> Picture:
 
 def _pictures_at(source: Path, facts: MediaFacts, times: list[float]) -> Iterator[Picture]:
     """The picture at each of these times; where nothing decodes, the one before."""
-    last = None
+    last, track = None, picture_of(facts)
+    ahead = min(AHEAD, PIXELS // (len(times) * max(1, track.width * track.height)))
     with open_media(source) as container:
         start = (container.start_time or 0) / av.time_base
         for time in times:
-            found = _picture_at(container, picture_of(facts).index, start + time)
+            found = _picture_at(container, track.index, start + time, ahead)
             last = found if found is not None else last
             if last is None:
                 raise MediaError("media_unreadable", "None of the pictures could be decoded.")
             yield last
 
 
-def _picture_at(container: InputContainer, track: int, seconds: float) -> Picture | None:
+def _picture_at(container: InputContainer, track: int, seconds: float, ahead: int) -> Picture | None:
     stream = next(s for s in container.streams.video if s.index == track)
     found = None
     try:
         container.seek(max(0, int(seconds * av.time_base)), backward=True)
         for n, frame in enumerate(container.decode(stream)):
             found = frame
-            if (frame.time or 0.0) >= seconds or n >= AHEAD:
+            if (frame.time or 0.0) >= seconds or n >= ahead:
                 break
     except (av.error.FFmpegError, OSError, ValueError):
         pass  # what was decoded before the fault is as good a picture as any
     return None if found is None else upright(found)
+
+
+class _Order(msgspec.Struct, frozen=True):
+    source: str
+    facts: MediaFacts
+    sheet: str
+    track: str
+    limits: Limits
+
+
+def write_apart(source: Path, facts: MediaFacts, sheet: Path, track: Path) -> None:
+    """`write` in a process of its own, for a stage that must not end with it: what hangs is killed, and a decoder that
+    crashes takes nothing along. MediaError: no_video_stream, media_unreadable."""
+    order = _Order(str(source), facts, str(sheet), str(track), current())
+    command = [sys.executable, "-P", "-m", "callsheet.media.storyboard"]
+    try:
+        made = subprocess.run(
+            command, input=msgspec.json.encode(order), capture_output=True, check=False, timeout=APART_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise MediaError("media_unreadable", "The pictures took too long.") from None
+    if made.returncode != 0:
+        error = MediaError("media_unreadable", "The pictures could not be read.")
+        error.add_note(made.stderr.decode(errors="replace")[-400:])
+        raise error
+
+
+if __name__ == "__main__":
+    _order = msgspec.json.decode(sys.stdin.buffer.read(), type=_Order)
+    configure(_order.limits)
+    write(Path(_order.source), _order.facts, Path(_order.sheet), Path(_order.track))

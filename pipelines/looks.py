@@ -1,10 +1,13 @@
-"""Stages that any pipeline can add, since people would rather look than read: a waveform and a contact sheet.
+"""What any pipeline can add, since people would rather look than read: a waveform and a contact sheet.
 
-Declare them with `may_fail=True` and a small weight: a picture that cannot be made costs nobody his job. Both work on
-every input: one without sound has no waveform, one without moving pictures no contact sheet, and the log says so.
+As stages of their own they may fail, and weigh little: a picture that cannot be made costs nobody his job. Both work on
+every input: one without sound has no waveform, one without moving pictures no contact sheet, and the log says so. Where
+the stages are given, `glance` makes both within one of them.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import msgspec
 
@@ -49,6 +52,31 @@ def _stage(function: StageFunction, name: str, needs: tuple[str, ...]) -> Stage:
     )
 
 
+def glance(
+    context: StageContext, facts: probe.MediaFacts, speech: Path
+) -> tuple[tuple[OutputFile, ...], list[dict[str, str]]]:
+    """Both within another stage, which goes on without what cannot be made: the files, and a warning for each look
+    that is not among them. `speech` is the sound as recognition reads it."""
+
+    def draw(*paths: Path) -> None:
+        waveform.write(waveform.measure_speech(speech), *paths)
+
+    def sheet(*paths: Path) -> None:
+        storyboard.write_apart(context.input.path, facts, *paths)
+
+    wanted = [("waveform", WAVEFORM, draw)] + ([("contact sheet", STORYBOARD, sheet)] if facts.video else [])
+    files: list[OutputFile] = []
+    warnings = []
+    for name, made, make in wanted:
+        try:
+            make(*(context.folder / file.name for file in made))
+            files += made
+        except Exception as error:  # noqa: BLE001  (whatever it trips over, it costs its own files only)
+            context.log(f"{name}: {error}")
+            warnings.append({"code": "artifact_failed", "message": f"The {name} could not be made."})
+    return tuple(files), warnings
+
+
 def look_at(context: StageContext) -> probe.MediaFacts:
     """Facts about the input, whether or not it has sound. Raises MediaError."""
     limits = msgspec.structs.replace(current(), min_seconds=SHORTEST)
@@ -62,7 +90,7 @@ def draw_waveform(context: StageContext) -> StageOutput:
         context.log("There is no sound, and so no waveform.")
         return StageOutput()
     peaks, picture = (context.folder / file.name for file in WAVEFORM)
-    waveform.write(context.input.path, facts, peaks, picture)
+    waveform.write(waveform.measure(context.input.path, facts), peaks, picture)
     return StageOutput(files=WAVEFORM)
 
 

@@ -1,7 +1,8 @@
 """The pipeline `shorts`: a long video to short clips, with captions, framed for phones.
 
 probe ─┬▶ audio ─▶ speech ─▶ transcribe ─┬▶ highlights ─▶ clip:0 clip:1 … ─▶ collect
-       └▶ shots ─────────────────────────┘
+       ├▶ shots ─────────────────────────┘
+       └▶ waveform, storyboard
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from callsheet.media.pictures import look
 from callsheet.media.shots import Shots
 from callsheet.pipelines import transcribe as transcription
 from callsheet.pipelines.declare import OutputFile, Pipeline, StageContext, StageOutput, stage
+from callsheet.pipelines.looks import storyboard_stage, waveform_stage
 from callsheet.pipelines.shorts_clip import facts_of, make_clip, transcript_of, warning
 from callsheet.pipelines.shorts_params import ShortsParams
 from callsheet.pipelines.shorts_speech import SPEECH_PARAMS, Spoken
@@ -148,5 +150,7 @@ pipeline = Pipeline(
             weight=38,
         ),
         stage(collect, needs=("highlights", "clip"), deadline=300, retry=_TWICE, weight=1),
+        waveform_stage(),
+        storyboard_stage(),
     ),
 )

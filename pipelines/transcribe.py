@@ -19,6 +19,7 @@ from callsheet.media.probe import probe as probe_file
 from callsheet.media.quality import measure_file
 from callsheet.media.speech import find_speech
 from callsheet.media.transcript import Transcript
+from callsheet.pipelines import looks
 from callsheet.pipelines import transcribe_engines as engines
 from callsheet.pipelines.declare import OutputFile, Pipeline, StageContext, StageOutput, stage
 from callsheet.pipelines.transcribe_params import TranscribeParams
@@ -45,11 +46,12 @@ def audio(context: StageContext) -> StageOutput:
 
 
 def quality(context: StageContext) -> StageOutput:
-    """How good the recording is, on its original channels."""
+    """How good the recording is, on its original channels; and, beside recognition, what it looks like."""
     facts = engines.facts_of(context)
     figures = measure_file(context.input.path, facts.audio_index, facts.speech_track.rate)
     found = msgspec.to_builtins(figures)
-    return StageOutput(data={"warnings": found["warnings"]}, result={"quality": found})
+    pictures, failed = looks.glance(context, facts, context.file("audio", "speech.wav"))
+    return StageOutput(data={"warnings": [*found["warnings"], *failed]}, files=pictures, result={"quality": found})
 
 
 def speech(context: StageContext) -> StageOutput:
@@ -195,7 +197,7 @@ pipeline = Pipeline(
     stages=(
         stage(probe, deadline=300, retry=_TWICE, weight=1),
         stage(audio, needs=("probe",), deadline=3600, retry=_TWICE, weight=4, version="1", uses=()),
-        stage(quality, needs=("probe", "audio"), deadline=3600, retry=_TWICE, weight=3, version="1", uses=()),
+        stage(quality, needs=("probe", "audio"), deadline=3600, retry=_TWICE, weight=3, version="2", uses=()),
         stage(speech, needs=("audio",), deadline=3600, retry=_TWICE, weight=6, version="1", uses=()),
         stage(
             transcribe,

@@ -15,6 +15,7 @@ from tests.house.running import wait_for
 
 pytestmark = pytest.mark.timeout(300)
 KINDS = (".mp4", "-clean.mp4", ".jpg", ".json")
+LOOKS = {"waveform.json", "waveform.png", "storyboard.jpg", "storyboard.vtt"}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_a_video_becomes_clips_and_one_that_is_edited_is_rendered_alone(service:
     clips = job["result"]["clips"]
     assert [clip["number"] for clip in clips] == [0, 1, 2]
     assert (job["result"]["failed_clips"], job["result"]["warnings"]) == ([], [])
-    assert set(digests(job)) == {f"clip-{n}{kind}" for n in range(3) for kind in KINDS} | {"shorts.json"}
+    assert set(digests(job)) == {f"clip-{n}{kind}" for n in range(3) for kind in KINDS} | {"shorts.json"} | LOOKS
     assert all(5 <= clip["duration"] <= 10.1 and abs(clip["loudness"] + 14) <= 1 and clip["why"] for clip in clips)
     assert all(one["end"] <= other["start"] + 0.1 for one, other in itertools.pairwise(clips))
     assert json.loads(service.artifact(id_, "clip-1.json"))["words"]
@@ -83,5 +84,6 @@ def test_params_that_contradict_the_limits_are_a_typed_error_at_submission(
 def test_the_pipeline_describes_every_param(service: Service) -> None:
     listed = {one["name"]: one for one in service.api.get("/v1/pipelines").json()["pipelines"]}
     shorts = listed["shorts"]
-    assert shorts["stages"] == ["probe", "audio", "speech", "transcribe", "shots", "highlights", "clip", "collect"]
+    steps = ["probe", "audio", "speech", "transcribe", "shots", "highlights", "clip", "collect"]
+    assert shorts["stages"] == [*steps, "waveform", "storyboard"]
     assert "clip_max_seconds" in json.dumps(shorts["params"])

@@ -38,7 +38,7 @@ def test_at_most_one_word_in_ten_is_wrong(service: Service, name: str) -> None:
     heard = service.artifact(job["id"], "transcript_plain.txt").decode()
     said = (recording.parent / "reference.txt").read_text()
     assert jiwer.wer(words(said), words(heard)) <= 0.1
-    assert [a["name"] for a in job["artifacts"]] == ARTIFACTS
+    assert [a["name"] for a in job["artifacts"]] == ["waveform.json", "waveform.png", *ARTIFACTS]
 
 
 def test_a_video_is_transcribed_and_its_partial_results_are_seen_while_it_runs(service: Service, video: Path) -> None:
@@ -49,6 +49,7 @@ def test_a_video_is_transcribed_and_its_partial_results_are_seen_while_it_runs(s
     assert at["PartialResulttranscribe"] < at["StageSucceededtranscribe"]
     assert "ask what you can do" in job["result"]["text"].lower()
     assert job["input"]["duration"] == pytest.approx(11.0, abs=0.5)
+    assert service.artifact(job["id"], "storyboard.jpg").startswith(b"\xff\xd8")
 
 
 def test_what_no_engine_is_configured_for_is_said_in_the_result(service: Service, jfk: Path) -> None:

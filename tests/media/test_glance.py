@@ -19,7 +19,7 @@ from tests.media.conftest import Make
 def test_peaks_are_where_the_sound_is_in_the_format_of_audiowaveform(make: Make, tmp_path: Path) -> None:
     loud_in_the_middle = "aevalsrc='0.5*sin(880*PI*t)*between(t,1,2)':sample_rate=8000:duration=3"
     source = make("a.wav", "-f", "lavfi", "-i", loud_in_the_middle)
-    waveform.write(source, probe(source), tmp_path / "w.json", tmp_path / "w.png")
+    waveform.write(waveform.measure(source, probe(source)), tmp_path / "w.json", tmp_path / "w.png")
     found = json.loads((tmp_path / "w.json").read_text())
     assert {k: found[k] for k in ("version", "channels", "sample_rate", "bits")} == {
         "version": 2,

@@ -13,7 +13,7 @@ import msgspec
 import pysubs2
 import pytest
 
-from callsheet.media import documents, weights
+from callsheet.media import documents, storyboard, waveform, weights
 from callsheet.media.errors import MediaError
 from callsheet.media.transcript import Transcript
 from callsheet.pipelines import transcribe as recipe
@@ -105,6 +105,45 @@ def test_all_artifacts_are_there_and_marked(spoken: Run) -> None:
     assert all(spoken.artifact(name).stat().st_size > 0 for name in NAMES)
     inner = [file for name in ("audio", "speech", "transcribe") for file in spoken.outputs[name].files]
     assert not any(file.artifact for file in inner)
+
+
+LOOKS = ["waveform.json", "waveform.png", "storyboard.jpg", "storyboard.vtt"]
+
+
+def test_a_recording_has_a_waveform_of_all_of_it(spoken: Run) -> None:
+    files = spoken.outputs["quality"].files
+    assert [(file.name, file.artifact) for file in files] == [(name, True) for name in LOOKS[:2]]
+    peaks = json.loads((spoken.root / "quality" / "waveform.json").read_text())
+    assert peaks["length"] * peaks["samples_per_pixel"] / peaks["sample_rate"] == pytest.approx(24.73, abs=0.02)
+
+
+def test_a_video_is_shown_by_waveform_and_contact_sheet(make: Make, jfk: Path, tmp_path: Path) -> None:
+    video = make("v.mp4", "-f", "lavfi", "-i", "testsrc=size=160x90:rate=10", "-i", jfk, "-t", "2")
+    made = run_to_quality(video, tmp_path / "run")
+    assert [file.name for file in made.outputs["quality"].files] == LOOKS
+    assert (tmp_path / "run" / "quality" / "storyboard.vtt").read_text().count("storyboard.jpg#xywh=") == 4
+
+
+@pytest.mark.parametrize("how", ["damaged", "hung", "no room"])
+def test_a_look_that_fails_is_a_warning_and_costs_nothing_else(
+    make: Make, jfk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    whole = make("v.mp4", "-f", "lavfi", "-i", "testsrc=size=160x90:rate=10", "-i", jfk, "-t", "2")
+    video = make("d.mp4", "-i", whole, "-c", "copy", "-bsf:v", "noise=amount=1") if how == "damaged" else whole
+    if how == "hung":
+        monkeypatch.setattr(storyboard, "APART_SECONDS", 0.01)
+    if how == "no room":
+        monkeypatch.setattr(waveform, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    output = run_to_quality(video, tmp_path / "run").outputs["quality"]
+    lost = "waveform" if how == "no room" else "contact sheet"
+    assert output.data["warnings"][-1] == {"code": "artifact_failed", "message": f"The {lost} could not be made."}
+    assert [file.name for file in output.files] == (LOOKS[2:] if how == "no room" else LOOKS[:2])
+    assert output.result["quality"]["level"] == "excellent"
+
+
+def run_to_quality(path: Path, root: Path) -> Run:
+    """The first three stages."""
+    return run_pipeline(msgspec.structs.replace(pipeline, stages=pipeline.stages[:3]), path, root, TranscribeParams())
 
 
 def test_every_artifact_tells_the_same_words(spoken: Run) -> None:
