@@ -11,7 +11,7 @@ from callsheet.actors.tenants.names import DEFAULT_TENANT
 from callsheet.http.problems import Problem
 
 # Where nobody has to say who they are: what says no more than that the service is there, and how it is used.
-OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/asyncapi.json", "/docs"})
+OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/asyncapi.json", "/docs", "/try"})
 TICKETS = "/v1/tickets"  # whoever may read may watch
 OPERATORS = frozenset({"/metrics"})  # what tells of all tenants
 READS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 STYLE = (Path(__file__).parent / "docs.css").read_text()
+
+
+def digest(text: str) -> str:
+    """A style or a script as a Content-Security-Policy names it."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
 # The page may show itself with this very style, and do nothing else.
-POLICY = (
-    f"default-src 'none'; style-src 'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+POLICY = f"default-src 'none'; style-src '{digest(STYLE)}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _MACHINES = (
     '<p class=soft>For machines: <a href="/openapi.json">openapi.json</a>, '
-    '<a href="/asyncapi.json">asyncapi.json</a>.</p>'
+    '<a href="/asyncapi.json">asyncapi.json</a>. With a form for each pipeline: <a href="/try">try it</a>.</p>'
 )
 Document = Mapping[str, Any]
 
@@ -28,12 +32,12 @@ def docs_page(openapi: Document, asyncapi: Document) -> bytes:
     channels = [(_anchor("feed", name), channel["title"]) for name, channel in asyncapi["channels"].items()]
     parts = (
         f"<h1>{escape(info['title'])} <span class=soft>{version}</span></h1>",
-        _prose(info["description"]),
+        prose(info["description"]),
         _MACHINES,
         _contents(openapi, channels),
         *(_tag(openapi, tag) for tag in openapi["tags"]),
         "<h2 id=feeds>Feeds</h2>",
-        _prose(asyncapi["info"]["description"]),
+        prose(asyncapi["info"]["description"]),
         *(_channel(asyncapi, name, channel) for name, channel in asyncapi["channels"].items()),
         "<h2 id=types>Types</h2>",
         *(_type(name, schema) for name, schema in _types(openapi, asyncapi).items()),
@@ -78,7 +82,7 @@ def _operation(method: str, path: str, operation: Document) -> str:
     parts = (
         f'<article id="{escape(operation["operationId"])}">',
         f"<header><h3>{escape(operation['summary'])}</h3>{route}</header>",
-        _prose(operation.get("description", "")),
+        prose(operation.get("description", "")),
         *(f"<pre>{escape(sample['source'])}</pre>" for sample in operation.get("x-codeSamples", ())),
         _scope(operation),
         _table("Parameters", (_parameter(given) for given in operation["parameters"])),
@@ -97,7 +101,7 @@ def _scope(operation: Document) -> str:
 def _parameter(given: Document) -> tuple[str, str]:
     note = ", required" if given["required"] else ""
     name = f"<code>{escape(given['name'])}</code> <span class=soft>{given['in']}{note}</span>"
-    return name, f"{_inline(given['description'])} <span class=soft>{_kind(given['schema'])}</span>"
+    return name, f"{inline(given['description'])} <span class=soft>{_kind(given['schema'])}</span>"
 
 
 def _body(body: Document) -> Iterable[tuple[str, str]]:
@@ -109,15 +113,15 @@ def _body(body: Document) -> Iterable[tuple[str, str]]:
 def _answer(status: str, answer: Document) -> tuple[str, str]:
     kinds = {_kind(content["schema"]) for media_type, content in answer.get("content", {}).items() if status < "4"}
     shown = f" <span class=soft>{', '.join(sorted(kinds - {''}))}</span>" if kinds else ""
-    return escape(status), _inline(answer["description"]) + shown
+    return escape(status), inline(answer["description"]) + shown
 
 
 def _channel(asyncapi: Document, name: str, channel: Document) -> str:
     messages = (asyncapi["components"]["messages"][message] for message in channel["messages"])
-    rows = ((_link(_of_ref(message["payload"]), message["name"]), _inline(message["summary"])) for message in messages)
+    rows = ((_link(_of_ref(message["payload"]), message["name"]), inline(message["summary"])) for message in messages)
     return (
         f'<article id="{_anchor("feed", name)}"><header><h3>{escape(channel["title"])}</h3>'
-        f"<span class=route>{escape(channel['address'])}</span></header>{_prose(channel['description'])}"
+        f"<span class=route>{escape(channel['address'])}</span></header>{prose(channel['description'])}"
         f"{_table('Messages', rows)}</article>"
     )
 
@@ -131,12 +135,12 @@ def _type(name: str, schema: Document) -> str:
     rows = (
         (
             f"<code>{escape(member)}</code>" + ("" if member in required else " <span class=soft>optional</span>"),
-            f"{_inline(about.get('description', ''))} <span class=soft>{_kind(about)}</span>",
+            f"{inline(about.get('description', ''))} <span class=soft>{_kind(about)}</span>",
         )
         for member, about in schema.get("properties", {}).items()
     )
     made = _table("", rows) if schema.get("properties") else f"<p>{_kind(schema)}</p>"
-    text = _prose(schema.get("description", ""))
+    text = prose(schema.get("description", ""))
     return f'<details class=type id="{_anchor("type", name)}"><summary>{escape(name)}</summary>{text}{made}</details>'
 
 
@@ -167,11 +171,12 @@ def _table(title: str, rows: Iterable[tuple[str, str]]) -> str:
     return f"{f'<h4>{title}</h4>' if title else ''}<table>{lines}</table>" if lines else ""
 
 
-def _prose(text: str) -> str:
-    return "".join(f"<p>{_inline(paragraph)}</p>" for paragraph in text.split("\n\n") if paragraph.strip())
+def prose(text: str) -> str:
+    """Paragraphs."""
+    return "".join(f"<p>{inline(paragraph)}</p>" for paragraph in text.split("\n\n") if paragraph.strip())
 
 
-def _inline(text: str) -> str:
+def inline(text: str) -> str:
     """Text in which `these` quote code and a line is a line."""
     pieces = escape(text, quote=False).split("`")
     return "".join(f"<code>{piece}</code>" if n % 2 else piece for n, piece in enumerate(pieces)).replace("\n", "<br>")

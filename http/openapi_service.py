@@ -70,4 +70,5 @@ OPERATIONS: Table = {
     ("GET", "/openapi.json"): _document("openapi", "This interface, as OpenAPI 3.1", "/openapi.json", JSON, "object"),
     ("GET", "/asyncapi.json"): _document("asyncapi", "The feeds, as AsyncAPI 3.0", "/asyncapi.json", JSON, "object"),
     ("GET", "/docs"): _document("docs", "This interface, for people", "/docs", "text/html", "string"),
+    ("GET", "/try"): _document("try", "A form for each pipeline", "/try", "text/html", "string"),
 }

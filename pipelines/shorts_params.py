@@ -131,6 +131,7 @@ class ShortsParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         dict[ClipNumber, Edit],
         msgspec.Meta(
             max_length=MAX_CLIPS,
+            examples=[{"2": {"start": 61.0, "end": 75.5, "captions": "karaoke"}}],
             description='Changes to clips by number, as in the stage names: {"2": {…}} with a retry from clip:2.',
         ),
     ] = {}

