@@ -1,7 +1,7 @@
-"""The pipeline `shorts` whose stages stop in the middle of their work, until the test lets them go on.
+"""The pipelines, with stages that stop in the middle of their work until the test lets them go on.
 
 A stage stops at its first word of progress (a clip when it renders), or at its end if it says none, says so with
-`begun`, and stays there unless there is a file `go-STAGE`.
+`begun-STAGE`, and stays there unless there is a file `go-STAGE`, both in the job's folder of marks.
 """
 
 from __future__ import annotations
@@ -13,15 +13,12 @@ from typing import Any
 
 import msgspec
 
-from callsheet.pipelines import shorts
+from callsheet.pipelines import preview as previewing
+from callsheet.pipelines import restyle as restyling
+from callsheet.pipelines import shorts as shortening
+from callsheet.pipelines import transcribe as transcribing
 from callsheet.pipelines.declare import Pipeline, Stage, StageContext, StageFunction, StageOutput
 from tests.stages.tricks import mark
-
-
-class Params(shorts.ShortsParams, frozen=True, forbid_unknown_fields=True):
-    """`marks`: the folder of signals."""
-
-    marks: str = ""
 
 
 class Holding:
@@ -40,7 +37,7 @@ class Holding:
 
     def hold(self) -> None:
         if not (Path(self._context.params.marks) / f"go-{self._stage}").exists():
-            mark(self._context, "begun", f"{self._stage} {os.getpid()}")
+            mark(self._context, f"begun-{self._stage}", str(os.getpid()))
             while True:
                 signal.pause()
 
@@ -59,4 +56,17 @@ def held(stage: Stage) -> Stage:
     return msgspec.structs.replace(stage, run=run, spec=spec)
 
 
-pipeline = Pipeline("shorts_held", Params, tuple(held(stage) for stage in shorts.pipeline.stages))
+def holding(pipeline: Pipeline) -> Pipeline:
+    """The same, with a param more: `marks`, the folder of signals."""
+    params = msgspec.defstruct(
+        "Held", [("marks", str, "")], bases=(pipeline.params,), frozen=True, forbid_unknown_fields=True
+    )
+    return Pipeline(f"held_{pipeline.name}", params, tuple(map(held, pipeline.stages)))
+
+
+transcribe = holding(transcribing.pipeline)
+shorts = holding(shortening.pipeline)
+restyle = holding(restyling.pipeline)
+preview = holding(previewing.pipeline)
+PIPELINES = {one.name: one for one in (transcribe, shorts, restyle, preview)}
+REFERENCES = ",".join(f"{__name__}:{name.removeprefix('held_')}" for name in PIPELINES)
