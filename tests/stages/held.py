@@ -46,7 +46,8 @@ def held(stage: Stage) -> Stage:
     function: StageFunction = stage.run
 
     def run(context: StageContext) -> StageOutput:
-        holding = Holding(context, stage.spec.name)
+        number = "" if context.item is None else f":{context.item['number']}"
+        holding = Holding(context, f"{stage.spec.name}{number}")
         output = function(holding)
         holding.hold()
         return output

@@ -22,8 +22,16 @@ from tests.stages.test_stopping import group_of
 
 pytestmark = pytest.mark.timeout(300)
 PARAMS: dict[str, dict[str, Any]] = {
-    "held_shorts": {"target_clips": 1, "clip_min_seconds": 5.0, "clip_max_seconds": 10.0, "captions": "none"}
+    "held_shorts": {
+        "target_clips": 1,
+        "clip_min_seconds": 5.0,
+        "clip_max_seconds": 10.0,
+        "captions": "none",
+        "loudness": None,
+    }
 }
+KINDS = (".mp4", ".jpg", ".json")  # without captions there is one version
+ONE_CLIP = {"clip": "clip:0"}  # as it is called when it runs
 EACH = pytest.mark.parametrize("pipeline", held.PIPELINES)
 
 
@@ -45,10 +53,13 @@ def service(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Six seconds of a moving pattern and a tone."""
-    path = tmp_path_factory.mktemp("film") / "film.mp4"
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=160x90:r=10:d=6"]
-    command += ["-f", "lavfi", "-i", "sine=d=6", "-c:v", "libx264", "-preset", "ultrafast", str(path)]
+    """Six seconds of a moving pattern and a tone: one clip's worth."""
+    return filmed(tmp_path_factory.mktemp("film") / "film.mp4", 6)
+
+
+def filmed(path: Path, seconds: int) -> bytes:
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=160x90:r=10"]
+    command += ["-f", "lavfi", "-i", "sine", "-t", str(seconds), "-c:v", "libx264", "-preset", "ultrafast", str(path)]
     subprocess.run(command, check=True, timeout=60)
     return path.read_bytes()
 
@@ -63,7 +74,9 @@ def work(service: Service, slots: int) -> Running:
 class Held:
     """A job whose stages are held, but for those that are let go."""
 
-    def __init__(self, service: Service, film: bytes, marks: Path, pipeline: str, free: frozenset[str]) -> None:
+    def __init__(
+        self, service: Service, film: bytes, marks: Path, pipeline: str, free: frozenset[str], **params: Any
+    ) -> None:
         self.service, self.marks = service, marks
         marks.mkdir()
         for stage in free:
@@ -73,7 +86,7 @@ class Held:
         upload.write(film)
         service.store.accept_input(self.id, upload)
         ref = InputRef("film.mp4", upload.bytes, upload.sha256, "video/mp4")
-        params = {**PARAMS.get(pipeline, {}), "marks": str(marks)}
+        params = {**PARAMS.get(pipeline, {}), **params, "marks": str(marks)}
         submission = Submit(self.id, "me", pipeline, params, held.PIPELINES[pipeline].specs, ref)
         assert service.jobs.ask(self.id, submission, timeout=15).ok
 
@@ -105,7 +118,7 @@ def test_a_cancel_in_any_stage_leaves_nothing_and_the_job_goes_on_from_there(
     service: Service, film: bytes, tmp_path: Path, pipeline: str
 ) -> None:
     worker = work(service, 1)
-    stages = {spec.name for spec in held.PIPELINES[pipeline].specs}
+    stages = {ONE_CLIP.get(spec.name, spec.name) for spec in held.PIPELINES[pipeline].specs}
     job = Held(service, film, tmp_path / "marks", pipeline, frozenset())
     cancelled = []
     for attempt in range(1, len(stages) + 1):
@@ -133,7 +146,7 @@ def test_a_cancel_in_any_stage_leaves_nothing_and_the_job_goes_on_from_there(
 def test_a_worker_killed_in_any_stage_costs_it_no_more_than_another_try(
     service: Service, film: bytes, tmp_path: Path, names: tuple[str, ...]
 ) -> None:
-    stages = {name: {spec.name for spec in held.PIPELINES[name].specs} for name in names}
+    stages = {name: {ONE_CLIP.get(spec.name, spec.name) for spec in held.PIPELINES[name].specs} for name in names}
     slots = sum(map(len, stages.values()))
     doomed = work(service, slots)
     jobs = {  # one job for each stage, held in that one alone: all are killed at once
@@ -150,8 +163,31 @@ def test_a_worker_killed_in_any_stage_costs_it_no_more_than_another_try(
     for (_, stage), job in jobs.items():
         done = job.ended()
         assert (done.status, done.attempt, {s.status for s in done.stages.values()}) == ("completed", 1, {"succeeded"})
-        started = [event.stage.partition(":")[0] for event in service.events(job.id, "StageStarted") if event.stage]
-        assert started.count(stage) == 2
+        assert [event.stage for event in service.events(job.id, "StageStarted")].count(stage) == 2
     nothing_is_left(service)
     after.signal(signal.SIGTERM)
     assert after.ends(20.0) == 0
+
+
+def test_a_job_that_ended_in_mid_fan_out_and_is_retried_from_one_clip_renders_no_other_again(
+    service: Service, tmp_path: Path
+) -> None:
+    worker = work(service, 1)
+    steps = {spec.name for spec in held.PIPELINES["held_shorts"].specs}
+    free = frozenset(steps | {"clip:0", "clip:2"})
+    job = Held(service, filmed(tmp_path / "film.mp4", 18), tmp_path / "marks", "held_shorts", free, target_clips=3)
+    assert job.begun()[0] == "clip:1"
+    assert service.jobs.ask(job.id, Cancel()).ok
+    first = {ref.name: ref.sha256 for ref in job.ended().artifacts}
+    assert {name for name in first if name.startswith("clip")} == {f"clip-0{kind}" for kind in KINDS}
+    for again in ({"clip:1", "clip:2", "collect"}, {"clip:1", "collect"}):  # clip 2 was not rendered yet at the first
+        assert service.jobs.ask(job.id, Retry(from_stage="clip:1")).ok
+        done = job.ended()
+        assert (done.status, done.result["failed_clips"]) == ("completed", [])
+        events = service.events(job.id)
+        since = max(event.seq for event in events if event.type == "JobRetried")
+        ran = {event.stage for event in events if event.type == "StageStarted" and event.seq > since}
+        assert ran - {"waveform", "storyboard"} == again
+        assert first.items() <= {ref.name: ref.sha256 for ref in done.artifacts}.items()
+    worker.signal(signal.SIGTERM)
+    assert worker.ends(20.0) == 0
