@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import pytest
 from callsheet.media import captions, render
 from callsheet.media.errors import MediaError
 from callsheet.media.material import Choice
-from callsheet.media.pictures import look
 from callsheet.media.probe import probe
 from callsheet.pipelines import shorts_clip
 from callsheet.pipelines.declare import StageError
@@ -22,8 +20,6 @@ from callsheet.pipelines.shorts_params import ShortsParams
 from tests.media.conftest import Make
 from tests.media.fanned import FannedRun
 from tests.media.spoken import talk, transcript
-
-MATERIAL = os.environ.get("CALLSHEET_TEST_MATERIAL")
 
 
 def params(**given: Any) -> ShortsParams:
@@ -216,27 +212,6 @@ def test_every_param_and_every_part_of_an_edit_is_described() -> None:
     for name in ("ShortsParams", "Edit", "Segment"):
         for member, definition in schema[name]["properties"].items():
             assert "description" in json.dumps(definition), member
-
-
-@pytest.mark.soak
-@pytest.mark.skipif(MATERIAL is None, reason="CALLSHEET_TEST_MATERIAL names no folder")
-def test_the_face_of_a_talk_is_inside_the_clip_in_at_least_19_of_20_samples(tmp_path: Path) -> None:
-    from callsheet.media import cut, reframe, watch  # noqa: PLC0415
-
-    talk_file = Path(str(MATERIAL)) / "derived_talk" / "talk_720p.mp4"
-    picture = look(talk_file, 0)
-    for shape in ("vertical", "square"):
-        made = cut.on_frames([cut.Stretch(0.0, 24.7)], picture.fps)
-        seen = [s for s in watch.watch(talk_file, picture, made, "x") if s.faces]
-        framing = reframe.frame(picture, reframe.shape_for(picture, shape), seen)
-        at = reframe.positions(framing, made.frames, made.fps)
-        inside = 0
-        for sample in seen:
-            left = at[min(len(at) - 1, round(sample.time * made.fps))] / picture.width
-            right = left + framing.width / picture.width
-            inside += any(left <= face.x and face.x + face.width <= right for face in sample.faces)
-        assert len(seen) > 100
-        assert inside / len(seen) >= 0.95
 
 
 def test_a_warning_names_its_clip(clip: FannedRun) -> None:
