@@ -14,6 +14,7 @@ import msgspec
 from callsheet.jobs.graph import RetryPolicy
 from callsheet.media import probe, storyboard, waveform
 from callsheet.media.limits import current
+from callsheet.pipelines.common import warning
 from callsheet.pipelines.declare import OutputFile, Stage, StageContext, StageFunction, StageOutput, stage
 
 WAVEFORM = (
@@ -73,7 +74,7 @@ def glance(
             files += made
         except Exception as error:  # noqa: BLE001  (whatever it trips over, it costs its own files only)
             context.log(f"{name}: {error}")
-            warnings.append({"code": "artifact_failed", "message": f"The {name} could not be made."})
+            warnings.append(warning("artifact_failed", f"The {name} could not be made."))
     return tuple(files), warnings
 
 

@@ -19,6 +19,7 @@ from callsheet.media.probe import MediaFacts
 from callsheet.media.probe import probe as probe_file
 from callsheet.pipelines import looks as pictures
 from callsheet.pipelines import restyle_remote as remote
+from callsheet.pipelines.common import facts_of
 from callsheet.pipelines.declare import OutputFile, Pipeline, StageContext, StageOutput, stage
 from callsheet.pipelines.restyle_params import RestyleParams, check, limits_for
 
@@ -39,17 +40,17 @@ def probe(context: StageContext) -> StageOutput:
 
 def reference(context: StageContext) -> StageOutput:
     """Paid: the first frame, relit; or a background, generated."""
-    return remote.reference(context, _facts(context))
+    return remote.reference(context, facts_of(context))
 
 
 def video(context: StageContext) -> StageOutput:
     """Paid: the video in the light of that frame; or its matte."""
-    return remote.video(context, _facts(context))
+    return remote.video(context, facts_of(context))
 
 
 def render(context: StageContext) -> StageOutput:
     """The result, with the sound of the source copied packet by packet."""
-    facts = _facts(context)
+    facts = facts_of(context)
     container = frames.container_for(facts)
     target = context.folder / f"{RESULT}{container.suffix}"
     {"look": _look, "relight": _relit, "background": _replaced}[context.params.mode](context, facts, target)
@@ -125,10 +126,6 @@ def draw_storyboard(context: StageContext) -> StageOutput:
     sheet, track = (context.folder / file.name for file in pictures.STORYBOARD)
     storyboard.write(made, found, sheet, track, context.progress)
     return StageOutput(files=pictures.STORYBOARD)
-
-
-def _facts(context: StageContext) -> MediaFacts:
-    return msgspec.convert(context.data("probe")["facts"], MediaFacts)
 
 
 _TWICE, _ONCE = RetryPolicy(tries=2), RetryPolicy(tries=1)

@@ -8,6 +8,7 @@ probe ─┬▶ audio ─▶ speech ─▶ transcribe ─┬▶ highlights ─�
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -19,21 +20,24 @@ from callsheet.media.blurb import written
 from callsheet.media.errors import MediaError
 from callsheet.media.material import Candidate, Choice, Material, Wish, levels
 from callsheet.media.pictures import look
+from callsheet.media.probe import MediaFacts
 from callsheet.media.shots import Shots
 from callsheet.pipelines import transcribe as transcription
+from callsheet.pipelines.common import facts_of, warning
 from callsheet.pipelines.declare import OutputFile, Pipeline, StageContext, StageOutput, stage
 from callsheet.pipelines.looks import storyboard_stage, waveform_stage
-from callsheet.pipelines.shorts_clip import facts_of, make_clip, transcript_of, warning
+from callsheet.pipelines.shorts_clip import clip, picture_of, transcript_of
 from callsheet.pipelines.shorts_params import ShortsParams
-from callsheet.pipelines.shorts_speech import SPEECH_PARAMS, Spoken
+from callsheet.pipelines.transcribe_params import TranscribeParams
 
+SPEECH_PARAMS = ("language", "model", "hint")
 choose: scoring.Chooser = scoring.choose  # what picks among the candidates; it may be another
 
 
 def probe(context: StageContext) -> StageOutput:
     """Check the file and what was asked for, before any work is done."""
     found = transcription.probe(Spoken(context))
-    facts = facts_of(found.data)
+    facts = msgspec.convert(found.data["facts"], MediaFacts)
     if facts.video is None:
         raise MediaError("no_video_stream", "The file holds no moving picture.")
     if facts.duration < context.params.clip_min_seconds:
@@ -49,9 +53,7 @@ def transcribe(context: StageContext) -> StageOutput:
 
 def shots(context: StageContext) -> StageOutput:
     """Where the picture cuts, and how much moves."""
-    data = context.data("probe")
-    picture = look(context.input.path, data["picture"]["index"])
-    found = shot_finder.scan(context.input.path, picture, facts_of(data).duration, context.progress)
+    found = shot_finder.scan(context.input.path, picture_of(context), facts_of(context).duration, context.progress)
     (context.folder / "shots.json").write_bytes(msgspec.json.encode(found))
     context.log(f"{len(found.cuts) + 1} shots")
     return StageOutput(files=(OutputFile("shots.json", "application/json"),))
@@ -61,7 +63,7 @@ def highlights(context: StageContext) -> StageOutput:
     """Choose the clips, and write what stands beside them."""
     params, transcript = context.params, transcript_of(context)
     material = Material(
-        facts_of(context.data("probe")).duration,
+        facts_of(context).duration,
         transcript.words,
         levels(context.file("audio", "speech.wav")),
         msgspec.json.decode(context.file("shots", "shots.json").read_bytes(), type=Shots),
@@ -101,11 +103,6 @@ def _choices(
     return made, [warning("choices_dropped", said)] if dropped else []
 
 
-def clip(context: StageContext) -> StageOutput:
-    """One clip: watch it, frame it, caption it, render it."""
-    return make_clip(context)
-
-
 def collect(context: StageContext) -> StageOutput:
     """What was made, and what was not, by the word of those that made it."""
     made = [context.data(name)["clip"] for name in context.instances("clip") if ":" in name]
@@ -117,6 +114,17 @@ def collect(context: StageContext) -> StageOutput:
         files=(OutputFile("shorts.json", "application/json", artifact=True),),
         result={"clips": made, "failed_clips": missing, "warnings": warnings},
     )
+
+
+class Spoken:
+    """A stage's context for the stages of `transcribe`: its params are theirs, everything else is its own."""
+
+    def __init__(self, context: StageContext) -> None:
+        self._context = context
+        self.params = TranscribeParams(**{name: getattr(context.params, name) for name in SPEECH_PARAMS})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
 
 
 _TWICE = RetryPolicy(tries=2)  # what can pass on a second try is a crash or a full disk; media errors are final

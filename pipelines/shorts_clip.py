@@ -15,9 +15,9 @@ from callsheet.media.cut import LONGEST_CLIP, SHORTEST_PIECE, Span, Stretch, on_
 from callsheet.media.errors import MediaError
 from callsheet.media.material import Choice
 from callsheet.media.pictures import Picture
-from callsheet.media.probe import MediaFacts
 from callsheet.media.reframe import Framing, axis_of, frame, shape_for
 from callsheet.media.transcript import Transcript, Word, join_words
+from callsheet.pipelines.common import facts_of, warning
 from callsheet.pipelines.declare import OutputFile, StageContext, StageError, StageOutput
 from callsheet.pipelines.shorts_params import Edit
 
@@ -41,8 +41,8 @@ class Wanted(msgspec.Struct, frozen=True):
     text: str | None
 
 
-def make_clip(context: StageContext) -> StageOutput:
-    """Plan the clip, render it, and publish its files with what is to be known of them."""
+def clip(context: StageContext) -> StageOutput:
+    """The stage `clip`: watch it, frame it, caption it, render it, and say what is to be known of it."""
     return _Making(context, wanted_clip(context)).run()
 
 
@@ -54,7 +54,7 @@ def wanted_clip(context: StageContext) -> Wanted:
     start = choice.start if edit.start is None else edit.start
     end = choice.end if edit.end is None else edit.end
     spans = tuple(Stretch(s.start, s.end) for s in edit.segments or ()) or (Stretch(start, end),)
-    _check(number, spans, facts_of(context.data("probe")).duration)
+    _check(number, spans, facts_of(context).duration)
     style = edit.captions or params.captions
     hook = edit.hook_text if edit.hook_text is not None else choice.hook if params.hook else ""
     remove_silence = params.remove_silence if edit.remove_silence is None else edit.remove_silence
@@ -89,7 +89,7 @@ class _Making:
         self.context, self.wanted = context, wanted
         self.name = f"clip-{wanted.number}"
         self.warnings: list[dict[str, str]] = []
-        self.picture = msgspec.convert(context.data("probe")["picture"], Picture)
+        self.picture = picture_of(context)
         words = transcript_of(context).words
         self.cut = on_frames(self._spans(words), self.picture.fps)
         heard = self.cut.words(words)
@@ -106,7 +106,7 @@ class _Making:
         plan = render.Plan(
             source=source,
             picture=self.picture,
-            audio_index=facts_of(context.data("probe")).audio_index,
+            audio_index=facts_of(context).audio_index,
             cut=self.cut,
             framing=framing,
             overlay=self._overlay(framing),
@@ -207,16 +207,11 @@ class _Making:
         return lambda fraction: self.context.progress(low + (high - low) * fraction, message)
 
 
-def facts_of(data: dict[str, Any]) -> MediaFacts:
-    """What the stage `probe` found."""
-    return msgspec.convert(data["facts"], MediaFacts)
+def picture_of(context: StageContext) -> Picture:
+    """The moving picture that the stage `probe` found."""
+    return msgspec.convert(context.data("probe")["picture"], Picture)
 
 
 def transcript_of(context: StageContext) -> Transcript:
     """What was heard."""
     return msgspec.json.decode(context.file("transcribe", "words.json").read_bytes(), type=Transcript)
-
-
-def warning(code: str, message: str) -> dict[str, str]:
-    """Something that went otherwise than asked, and cost no more than it says."""
-    return {"code": code, "message": message}

@@ -21,6 +21,7 @@ from callsheet.media.speech import find_speech
 from callsheet.media.transcript import Transcript
 from callsheet.pipelines import looks
 from callsheet.pipelines import transcribe_engines as engines
+from callsheet.pipelines.common import facts_of, warning
 from callsheet.pipelines.declare import OutputFile, Pipeline, StageContext, StageOutput, stage
 from callsheet.pipelines.transcribe_params import TranscribeParams
 
@@ -41,13 +42,13 @@ def probe(context: StageContext) -> StageOutput:
 
 def audio(context: StageContext) -> StageOutput:
     """16 kHz mono sound, which recognition works on."""
-    to_speech_wav(context.input.path, engines.facts_of(context), context.folder / "speech.wav", context.progress)
+    to_speech_wav(context.input.path, facts_of(context), context.folder / "speech.wav", context.progress)
     return StageOutput(files=(OutputFile("speech.wav", "audio/wav"),))
 
 
 def quality(context: StageContext) -> StageOutput:
     """How good the recording is, on its original channels; and, beside recognition, what it looks like."""
-    facts = engines.facts_of(context)
+    facts = facts_of(context)
     figures = measure_file(context.input.path, facts.audio_index, facts.speech_track.rate)
     found = msgspec.to_builtins(figures)
     pictures, failed = looks.glance(context, facts, context.file("audio", "speech.wav"))
@@ -64,7 +65,7 @@ def speech(context: StageContext) -> StageOutput:
         "ratio": round(found.ratio, 4),
         "segments": len(found.regions),
     }
-    warnings = [] if found.regions else [_warning("no_speech", "Nobody speaks in this file.")]
+    warnings = [] if found.regions else [warning("no_speech", "Nobody speaks in this file.")]
     return StageOutput(
         data={"warnings": warnings},
         files=(OutputFile("speech.json", "application/json"),),
@@ -111,7 +112,7 @@ def artifacts(context: StageContext) -> StageOutput:
             files.append(OutputFile(name, media_type, artifact=True))
         except Exception as error:  # noqa: BLE001  (whatever a renderer trips over, it costs its own file only)
             context.log(f"{name}: {type(error).__name__}")
-            warnings.append(_warning("artifact_failed", f"{name} could not be made."))
+            warnings.append(warning("artifact_failed", f"{name} could not be made."))
         context.progress((number + 1) / len(ARTIFACTS), name)
     changed = _result(transcript) | {"corrected": True} if corrected else _description(transcript)
     return StageOutput(files=tuple(files), result={"warnings": warnings, **changed})
@@ -125,9 +126,9 @@ def _described(context: StageContext, transcript: Transcript) -> tuple[Transcrip
     try:
         made, dropped = chapters.described(transcript, context.ledger, context.folder)
     except MediaError as error:
-        return transcript, [_warning("llm_failed", f"The language model gave nothing: {error.message}")]
+        return transcript, [warning("llm_failed", f"The language model gave nothing: {error.message}")]
     said = f"{dropped} chapter(s) of the language model begin where nobody begins to speak, and were left out."
-    return made, [_warning("chapters_dropped", said)] if dropped else []
+    return made, [warning("chapters_dropped", said)] if dropped else []
 
 
 def _description(transcript: Transcript) -> dict[str, Any]:
@@ -145,18 +146,14 @@ def _corrected(transcript: Transcript, params: TranscribeParams) -> Transcript |
     return corrections.correct(transcript, texts) if texts else None
 
 
-def _warning(code: str, message: str) -> dict[str, str]:
-    return {"code": code, "message": message}
-
-
 def _unmet(params: TranscribeParams, transcript: Transcript) -> list[dict[str, str]]:
     """What was asked for and not given: said, not passed over."""
     unmet = []
     if params.diarize and params.engine != "deepgram":
         why = f"The engine {params.engine} does not tell speakers apart; no line names one."
-        unmet.append(_warning("diarization_unavailable", why))
+        unmet.append(warning("diarization_unavailable", why))
     if params.summarize and not transcript.summary:
-        unmet.append(_warning("summary_unavailable", "Nobody here writes summaries of this; there is none."))
+        unmet.append(warning("summary_unavailable", "Nobody here writes summaries of this; there is none."))
     return unmet
 
 

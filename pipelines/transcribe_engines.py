@@ -10,9 +10,9 @@ import msgspec
 from callsheet.media import limits, recognise, weights
 from callsheet.media.engines import remote
 from callsheet.media.engines.base import Wanted
-from callsheet.media.probe import MediaFacts
 from callsheet.media.speech import Region
 from callsheet.media.transcript import Transcript, Utterance, build, utterances_of
+from callsheet.pipelines.common import facts_of
 from callsheet.pipelines.declare import StageContext
 from callsheet.pipelines.transcribe_params import TranscribeParams
 
@@ -114,8 +114,3 @@ class Partials:
         if self.waiting:
             self.context.partial({"utterances": self.waiting})
             self.waiting, self.sent = [], time.monotonic()
-
-
-def facts_of(context: StageContext) -> MediaFacts:
-    """What the stage `probe` found."""
-    return msgspec.convert(context.data("probe")["facts"], MediaFacts)

@@ -13,7 +13,7 @@ from callsheet.media import captions, render
 from callsheet.media.errors import MediaError
 from callsheet.media.material import Choice
 from callsheet.media.probe import probe
-from callsheet.pipelines import shorts_clip
+from callsheet.pipelines.common import warning
 from callsheet.pipelines.declare import StageError
 from callsheet.pipelines.shorts import pipeline
 from callsheet.pipelines.shorts_params import ShortsParams
@@ -216,6 +216,4 @@ def test_every_param_and_every_part_of_an_edit_is_described() -> None:
 
 def test_a_warning_names_its_clip(clip: FannedRun) -> None:
     output = clip.stage("clip:0", item(start=8.0, end=10.0))
-    assert output.result["warnings"] == [
-        shorts_clip.warning("no_captions", "Nobody speaks in clip-0: it has no captions.")
-    ]
+    assert output.result["warnings"] == [warning("no_captions", "Nobody speaks in clip-0: it has no captions.")]
