@@ -35,7 +35,7 @@ class Every(msgspec.Struct):
 
     name: str
     some: Annotated[int, msgspec.Meta(ge=1, le=9, description="A `number`.")] = 3
-    share: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = 0.5
+    share: Annotated[float, msgspec.Meta(ge=0.25, le=0.75)] | None = 0.5
     on: bool = True
     kind: Literal["a", "b"] = "b"
     maybe: Literal["x", "y"] | None = None
@@ -49,7 +49,7 @@ def test_each_kind_of_param_has_its_control_with_its_limits_and_default() -> Non
     for control in (
         '<input name="param-name" required="" value="">',
         '<input type=number name="param-some" min="1" max="9" value="3" step="1">',
-        '<input type=number name="param-share" min="0" max="1" value="0.5" step="any">',
+        '<input type=number name="param-share" min="0.25" max="0.75" value="0.5" step="any">',
         '<input type=checkbox name="param-on" checked="">',
         '<select name="param-kind"><option>a</option><option selected>b</option></select>',
         '<select name="param-maybe"><option></option><option>x</option><option>y</option></select>',
