@@ -111,6 +111,7 @@ class View {
       this.events.querySelector(`[data-progress="${CSS.escape(stage)}"]`)?.remove(); // one line a stage is enough
     }
     this.events.append(line);
+    this.events.scrollTop = this.events.scrollHeight;
   }
 
   async end(id) {

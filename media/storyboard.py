@@ -6,6 +6,7 @@ Fragments URI 1.0", in the cues of a metadata track.
 
 from __future__ import annotations
 
+import itertools
 import math
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import cv2
 import msgspec
 import numpy as np
 from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from callsheet.media.containers import open_media
 from callsheet.media.errors import MediaError
@@ -30,8 +33,7 @@ TILES = 100
 COLUMNS = 10
 LEAST_SECONDS = 0.5  # between two tiles
 SIDE = 160  # pixels, the longer one of a tile
-AHEAD = 120  # frames decoded at most to come from a key frame to the time that is wanted, and
-PIXELS = 3_000_000_000  # in all of them together: ten seconds' work. Of a large picture, a key frame has to do
+PIXELS = 3_000_000_000  # decoded at most: ten seconds' work
 APART_SECONDS = 120.0
 
 
@@ -93,31 +95,55 @@ def _tile(picture: Picture) -> Picture:
 
 
 def _pictures_at(source: Path, facts: MediaFacts, times: list[float]) -> Iterator[Picture]:
-    """The picture at each of these times; where nothing decodes, the one before."""
-    last, track = None, picture_of(facts)
-    ahead = min(AHEAD, PIXELS // (len(times) * max(1, track.width * track.height)))
+    """The picture at each of these times; where nothing decodes, the one before.
+
+    A video that is short enough is decoded once, from its beginning. In a longer one each time is sought, and as many
+    frames decoded after the key frame before it as there is time for: of a large picture the key frame has to do.
+    """
+    track = picture_of(facts)
+    most = PIXELS // max(1, track.width * track.height)
+    found = None
     with open_media(source) as container:
+        stream = next(s for s in container.streams.video if s.index == track.index)
         start = (container.start_time or 0) / av.time_base
-        for time in times:
-            found = _picture_at(container, track.index, start + time, ahead)
-            last = found if found is not None else last
-            if last is None:
+        wanted = [start + time for time in times]
+        if 0 < facts.duration * track.fps <= most:
+            for found in _in_passing(container, stream, wanted.copy(), most):
+                yield upright(found)
+                wanted.pop(0)
+        for seconds in wanted:
+            found = _sought(container, stream, seconds, most // len(times)) or found
+            if found is None:
                 raise MediaError("media_unreadable", "None of the pictures could be decoded.")
-            yield last
+            yield upright(found)
 
 
-def _picture_at(container: InputContainer, track: int, seconds: float, ahead: int) -> Picture | None:
-    stream = next(s for s in container.streams.video if s.index == track)
+def _in_passing(container: InputContainer, stream: VideoStream, wanted: list[float], most: int) -> Iterator[VideoFrame]:
+    """The frame that is shown at each of these times, as far as all before it decodes."""
+    last = None
+    try:
+        for frame in itertools.islice(container.decode(stream), most):
+            while wanted and last is not None and (frame.time or 0.0) > wanted[0]:
+                wanted.pop(0)
+                yield last
+            last = frame
+    except (av.error.FFmpegError, OSError, ValueError):
+        return
+    if last is not None:
+        yield from itertools.repeat(last, len(wanted))
+
+
+def _sought(container: InputContainer, stream: VideoStream, seconds: float, most: int) -> VideoFrame | None:
     found = None
     try:
         container.seek(max(0, int(seconds * av.time_base)), backward=True)
-        for n, frame in enumerate(container.decode(stream)):
+        for n, frame in enumerate(container.decode(stream), 1):
             found = frame
-            if (frame.time or 0.0) >= seconds or n >= ahead:
+            if (frame.time or 0.0) >= seconds or n >= most:
                 break
     except (av.error.FFmpegError, OSError, ValueError):
         pass  # what was decoded before the fault is as good a picture as any
-    return None if found is None else upright(found)
+    return found
 
 
 class _Order(msgspec.Struct, frozen=True):
