@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +42,7 @@ def paying(
     env = {
         "CALLSHEET_PORT": str(port),
         "CALLSHEET_DATA": str(folder / "data"),
-        "CALLSHEET_PIPELINES": "callsheet.pipelines.transcribe:pipeline",
+        "CALLSHEET_PIPELINES": "callsheet.pipelines.transcribe:pipeline,callsheet.pipelines.shorts:pipeline",
         "CALLSHEET_DEEPGRAM_KEY": KEY,
         "CALLSHEET_DEEPGRAM_URL": deepgram.url,
         "CALLSHEET_LLM_URL": f"{model.url}/v1",
@@ -81,6 +82,38 @@ def test_a_cancel_ends_a_job_that_waits_for_its_engine(paying: Service, deepgram
     deepgram.until("listen", calls + 1, 60)
     assert paying.api.post(f"/v1/jobs/{id_}/cancel").status_code == 202
     assert paying.until(id_, seconds=30)["status"] == "cancelled"
+    wait_for(lambda: not paying.leftovers())
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [(Reply(402, {"err_code": "ASR_PAYMENT_REQUIRED"}), "provider_denied"), (Reply(200, b"<html>"), "payment_unknown")],
+)
+def test_an_engine_that_fails_is_a_failed_job_with_its_reason_and_nothing_left(
+    paying: Service, deepgram: FakeDeepgram, jfk: Path, reply: Reply, code: str
+) -> None:
+    deepgram.plans["listen"] = [reply]
+    job = paying.until(paying.submit(jfk, engine="deepgram", language="de").json()["id"])
+    assert (job["status"], job["error"]["code"], job["error"]["stage"]) == ("failed", code, "transcribe")
+    assert {s["name"]: s["status"] for s in job["stages"]}["artifacts"] != "succeeded"
+    wait_for(lambda: not paying.leftovers())
+
+
+@pytest.mark.parametrize("pipeline", ["transcribe", "shorts"])
+def test_a_language_model_that_fails_costs_its_part_and_never_the_job(
+    paying: Service, model: FakeOpenAI, video: Path, pipeline: str
+) -> None:
+    model.plans["chat"] = [Reply(401, {"error": {"message": "bad key"}})]
+    asked = {
+        "transcribe": {"summarize": True},
+        "shorts": {"chooser": "llm", "target_clips": 1, "clip_min_seconds": 5, "clip_max_seconds": 10},
+    }
+    fields = {"pipeline": pipeline, "params": json.dumps(asked[pipeline])}
+    with video.open("rb") as file:
+        id_ = paying.api.post("/v1/jobs", data=fields, files={"file": ("talk.mp4", file)}).json()["id"]
+    job = paying.until(id_)
+    assert (job["status"], model.plans["chat"]) == ("completed", [])
+    assert "llm_failed" in {warning["code"] for warning in job["result"]["warnings"]}
     wait_for(lambda: not paying.leftovers())
 
 
