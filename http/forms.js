@@ -2,7 +2,7 @@
 "use strict";
 const key = document.getElementById("key");
 const types = document.body.dataset.events.split(" ");
-const ends = { JobCompleted: "completed", JobFailed: "failed", JobCancelled: "cancelled", JobExpired: "expired" };
+const ends = new Set(["JobCompleted", "JobFailed", "JobCancelled", "JobExpired"]);
 
 async function ask(path, options = {}) {
   const headers = key?.value ? { Authorization: `Bearer ${key.value}` } : {};
@@ -75,29 +75,43 @@ class View {
     this.id.textContent = job.id;
     this.status.textContent = job.status;
     this.cancel.disabled = false;
-    await this.watch(job.id, 0);
+    await this.watch(job.id);
   }
 
-  // An EventSource can send no header: where a key is needed, a ticket stands for it, once. So a feed that breaks off is
-  // not left to the browser to open again.
-  async watch(job, after) {
+  // Until the job ends, or another one was started here. A feed that breaks off goes on where it was.
+  async watch(job) {
+    let after = 0;
+    let ended = false;
+    for (let pause = 1000; !ended && job === this.id.textContent; pause = Math.min(2 * pause, 30000)) {
+      try {
+        await this.follow(job, after, (event) => {
+          [after, ended, pause] = [event.seq, ends.has(event.type), 1000];
+          if (job === this.id.textContent) this.show(event);
+        });
+      } catch (error) {
+        this.status.textContent = error.message;
+      }
+      if (!ended) await new Promise((resume) => setTimeout(resume, pause));
+    }
+    if (job === this.id.textContent) await this.end(job);
+  }
+
+  // An EventSource can send no header: where a key is needed, a ticket stands for it, once. So the browser is not left to
+  // open it again by itself.
+  async follow(job, after, tell) {
     const ticket = key?.value ? (await (await ask("/v1/tickets", { method: "POST" })).json()).ticket : "";
     const feed = new EventSource(`/v1/jobs/${job}/events?${new URLSearchParams({ after, ...(ticket && { ticket }) })}`);
-    for (const type of types) {
-      feed.addEventListener(type, (message) => {
-        if (job !== this.id.textContent) return feed.close(); // another one was started meanwhile
-        const event = JSON.parse(message.data);
-        after = event.seq;
-        this.show(event);
-        if (!(type in ends)) return;
-        feed.close();
-        this.trying(() => this.end(job));
-      });
-    }
-    feed.onerror = () => {
-      feed.close();
-      setTimeout(() => job === this.id.textContent && this.trying(() => this.watch(job, after)), 1000);
-    };
+    await new Promise((over) => {
+      for (const type of types) {
+        feed.addEventListener(type, ({ data }) => {
+          const event = JSON.parse(data);
+          tell(event);
+          if (ends.has(type)) over();
+        });
+      }
+      feed.onerror = over;
+    });
+    feed.close();
   }
 
   show({ seq, type, stage = "", data }) {
