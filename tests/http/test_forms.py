@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -101,15 +101,20 @@ class Browser:
 
 
 @pytest.fixture
-def browse(node: Node, tmp_path: Path) -> Callable[..., Browser]:
+def browse(node: Node, tmp_path: Path) -> Iterator[Callable[..., Browser]]:
     """Fill in the form of `sample` and send it."""
     (tmp_path / "a.wav").write_bytes(b"sound")
+    made: list[Browser] = []
 
     def start(url: str, params: dict[str, Any], key: str = "", then: str = "") -> Browser:
         given = (url, "sample", str(tmp_path / "a.wav"), json.dumps(params), key, then)
-        return Browser(node.start(SCRIPT, *given))
+        made.append(Browser(node.start(SCRIPT, *given)))
+        return made[-1]
 
-    return start
+    yield start
+    for browser in made:
+        browser.process.kill()
+        browser.process.communicate()
 
 
 def test_a_form_starts_a_job_and_shows_its_events_and_its_artifacts(
