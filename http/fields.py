@@ -32,6 +32,7 @@ class Fields:
         self._given: dict[str, Any] = {}
         self._params: dict[str, Any] = {}
         self._callback_url: str | None = None
+        self._head: bytes | None = None
         self.callback_secret: str | None = None
 
     def choose(self, pipeline: str) -> None:
@@ -55,10 +56,19 @@ class Fields:
         except WebhookSecretError as error:
             raise Problem("invalid_field", f"callback_secret: {error}") from None
 
+    def look(self, head: bytes) -> None:
+        """See how the input begins. Raises Problem if it is plainly none for the pipeline, and see `check`."""
+        self._head = head
+        self.check()
+
     def check(self) -> None:
         """Raise Problem for a mistake in what came so far."""
-        if self._pipeline is not None:
-            self._params = checked_params(self._pipeline, self._given)
+        if self._pipeline is None:
+            return
+        self._params = checked_params(self._pipeline, self._given)
+        why = self._pipeline.refuses(self._head) if self._pipeline.refuses and self._head else None
+        if why is not None:
+            raise Problem("unsupported_container", why)
 
     @property
     def pipeline(self) -> Pipeline:

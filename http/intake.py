@@ -103,12 +103,17 @@ class FormIntake:
             batch.append(piece)
             if waiting >= BATCH:
                 self._check_room(waiting)
-                await unbroken(upload.write, b"".join(batch))
+                await self._write(upload, b"".join(batch))
                 batch, waiting = [], 0
-        await unbroken(upload.write, b"".join(batch))
+        await self._write(upload, b"".join(batch))
         if upload.bytes == 0:
             raise Problem("empty_file")
         self._file = InputRef(part.filename, upload.bytes, upload.sha256, part.media_type)
+
+    async def _write(self, upload: Upload, piece: bytes) -> None:
+        if upload.bytes == 0:
+            self._fields.look(piece)
+        await unbroken(upload.write, piece)
 
     def _check_room(self, coming: int) -> None:
         if coming > self._settings.max_upload_bytes + MAX_OVERHEAD:

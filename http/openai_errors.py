@@ -14,6 +14,7 @@ from callsheet.jobs.job import Job
 PREFIX = "/v1/audio/"
 _POINTER = re.compile(r": /(\w+)")
 _FIELDS = {"hint": "prompt"}  # what the pipeline calls otherwise
+_NO_AUDIO = "unsupported_container"
 _MODEL_CODES = {"model_unavailable": "model_not_found"}
 # What a stage ends with by a fault of ours; everything else that trying again cannot help is about the input.
 _OURS = frozenset({"stage_error", "bad_stage_output", "stage_deadline", "worker_error", "fan_out_too_large"})
@@ -24,6 +25,7 @@ def error_members(problem: Problem) -> dict[str, Any]:
     title = PROBLEMS[problem.code][1]
     pointer = _POINTER.search(problem.detail) if problem.code == "invalid_params" else None
     param = problem.more.get("param") or (_FIELDS.get(pointer[1], pointer[1]) if pointer else None)
+    param = "file" if problem.code == _NO_AUDIO else param
     told = problem.detail if problem.status != 500 or problem.code == "job_failed" else ""
     return {
         "message": f"{title}: {told}" if told else title,
@@ -49,7 +51,8 @@ async def answer_error(
     else:
         await answer_problem(req, resp, error, params, ws)
     if resp is not None and req.path.startswith(PREFIX):
-        resp.status = 400 if problem.status == 422 else problem.status  # the OpenAI API knows no 422
+        refused = problem.status == 422 or problem.code == _NO_AUDIO
+        resp.status = 400 if refused else problem.status  # the OpenAI API knows no other for what it does not take
         resp.content_type = "application/json"
         resp.data = msgspec.json.encode({"error": error_members(problem)})
 

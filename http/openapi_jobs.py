@@ -47,8 +47,8 @@ OPERATIONS: Table = {
         problems=(
             *("invalid_parameter", "invalid_json", "invalid_multipart", "forbidden_origin", "body_timeout"),
             *("job_expired", "body_too_large", "upload_too_large", "unsupported_media_type", "missing_part"),
-            *("unexpected_part", "duplicate_part", "empty_file", "unknown_pipeline", "invalid_params"),
-            *("invalid_field", "source_unsupported", "url_forbidden", "unknown_upload"),
+            *("unexpected_part", "duplicate_part", "empty_file", "unsupported_container", "unknown_pipeline"),
+            *("invalid_params", "invalid_field", "source_unsupported", "url_forbidden", "unknown_upload"),
             *("upload_incomplete", "upload_locked", "idempotency_key_reused", "message_rejected", "unavailable"),
             *("mailbox_full", "corrupt_record", "storage_full", "quota_exceeded", "too_many_jobs", *FILES),
         ),

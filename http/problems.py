@@ -51,6 +51,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "unexpected_part": (400, "The submission has a part that is not taken"),
     "duplicate_part": (400, "The form has a part twice"),
     "empty_file": (422, "The file is empty"),
+    "unsupported_container": (415, "The pipeline takes no such file"),
     "unknown_upload": (422, "There is no such upload"),
     "unknown_pipeline": (422, "There is no such pipeline"),
     "invalid_params": (422, "The parameters do not fit the pipeline"),

@@ -18,6 +18,7 @@ from callsheet.http.body import read_json
 from callsheet.http.fields import Fields
 from callsheet.http.form import clean_filename
 from callsheet.http.problems import Problem
+from callsheet.http.reception import BATCH
 from callsheet.http.threads import unbroken
 from callsheet.http.uploads import Uploads
 from callsheet.jobs.job import InputRef
@@ -64,6 +65,7 @@ class ReferenceIntake:
         if held.offset == 0:
             raise Problem("empty_file")
         upload = await unbroken(held.as_input)
+        self._fields.look(await unbroken(upload.head, BATCH))
         upload.claim = self._uploads.claim(self._tenant, self._upload, upload.bytes)
         if not await unbroken(self._store.accept_input, submission.job, upload):
             return None

@@ -8,6 +8,7 @@ no name can sway the guess, and nothing else can be opened from within.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import mmap
 import re
@@ -31,7 +32,9 @@ ALLOWED = (
 FORMAT_WHITELIST = ",".join(ALLOWED)
 UNKNOWN_LENGTH = 0x7FFF_F000  # writers to a pipe put 0, or something from here up, where a length belongs
 HEAD = 1 << 20
+TEXT = 4096  # bytes that tell a text
 MAX_INDEX = 64 << 20  # bytes; that of four hours of video at 60 frames a second has about 20 MB
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _PACKED_INDEX = re.compile(rb"dcomzlib.{4}cmvd(.{4})", re.DOTALL)
 
 
@@ -91,6 +94,25 @@ def looks_like_media(head: bytes) -> bool:
             *(b"\x00\x00\x01\xba", b"\x47\x40", b"\x30\x26\xb2\x75"),
         )
     )
+
+
+def why_no_media(head: bytes) -> str | None:
+    """Why a file that begins like this is plainly no audio or video; None if it may be, which opening it will tell.
+
+    A text never is: that is what playlists, scripts and pages are.
+    """
+    if hides_playlist(head):
+        return "it holds a playlist"
+    return "it is a text, not audio or video" if not looks_like_media(head) and _is_text(head[:TEXT]) else None
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether it is UTF-8 without control characters (but for the last character, which may be cut in two)."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return not _CONTROL.search(text)
 
 
 def hides_playlist(head: bytes) -> bool:

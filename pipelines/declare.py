@@ -197,7 +197,9 @@ def _name_of(stage: str | Stage) -> str:
 class Pipeline(msgspec.Struct, frozen=True):
     """A pipeline: a name, a msgspec Struct of params (its JSON Schema is public), and stages in order.
 
-    `placed` tells of a job's params which stages go to another queue than their own (stage -> queue).
+    `placed` tells of a job's params which stages go to another queue than their own (stage -> queue). `refuses` tells
+    of the first bytes of an input (1 MiB, or all) why it is plainly none for this pipeline: who uploads it is told at
+    once, and no job is made.
     """
 
     name: str
@@ -205,6 +207,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     stages: tuple[Stage, ...]
     description: str = ""
     placed: Callable[[Any], Mapping[str, Queue]] | None = None
+    refuses: Callable[[bytes], str | None] | None = None
 
     def __post_init__(self) -> None:
         check_graph(self.specs)

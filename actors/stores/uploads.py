@@ -233,7 +233,7 @@ class HeldUpload:
         now = os.fstat(self._data.fileno())
         return now.st_nlink > 0 and now.st_size == self.offset
 
-    def as_input(self) -> Upload:
+    def as_input(self) -> FinishedUpload:
         """The whole upload, for a job to take. It stays here as well, until it is removed."""
         return FinishedUpload(self._folder / "data", self.offset)
 
@@ -255,6 +255,11 @@ class FinishedUpload(Upload):
         with path.open("rb") as file:
             self._digest = hashlib.file_digest(file, "sha256")
             os.fsync(file.fileno())
+
+    def head(self, size: int) -> bytes:
+        """Its first `size` bytes."""
+        with self.path.open("rb") as file:
+            return file.read(size)
 
     def finish(self) -> None:
         """It is on the disk already."""

@@ -28,5 +28,6 @@ pipeline = Pipeline(
     SampleParams,
     (stage(one, retry=RetryPolicy(tries=1)), stage(two, needs=("one",), retry=RetryPolicy(tries=1))),
     "For tests.",
+    refuses=lambda head: "it asks for it" if head.startswith(b"refuse me") else None,
 )
 fetching = Pipeline("fetching", SampleParams, (stage(one, name="fetch"),), "It has a stage of that name itself.")

@@ -102,6 +102,7 @@ LIVE: dict[str, Callable[[httpx.Client, str, Stages], httpx.Response]] = {
     "unexpected_part": lambda c, _j, _s: post(c, PIPELINE, FILE, ("extra", "", "1")),
     "duplicate_part": lambda c, _j, _s: post(c, PIPELINE, FILE, FILE),
     "empty_file": lambda c, _j, _s: post(c, PIPELINE, ("file", '; filename="a.wav"', "")),
+    "unsupported_container": lambda c, _j, _s: post(c, PIPELINE, ("file", '; filename="a.wav"', "refuse me")),
     "unknown_pipeline": lambda c, _j, _s: post(c, FILE, ("pipeline", "", "nothing")),
     "invalid_params": lambda c, _j, _s: post(c, PIPELINE, ("params", "", '{"level": 10}'), FILE),
     "invalid_field": lambda c, j, _s: c.post(f"/v1/jobs/{j}/cancel", json={"why": "because"}),

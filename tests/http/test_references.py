@@ -185,6 +185,12 @@ def test_an_upload_whose_job_did_not_come_about_stays_and_stays_counted(
     ledger.close()
 
 
+def test_an_upload_that_the_pipeline_does_not_take_is_refused_at_once_and_stays(client: httpx.Client) -> None:
+    upload = uploaded(client, b"refuse me, says the file")
+    assert code(submit(client, upload=upload)) == (415, "unsupported_container")
+    assert client.head(f"/v1/uploads/{upload}", headers=TUS).status_code == 200
+
+
 def test_an_empty_upload_is_refused(client: httpx.Client) -> None:
     assert code(submit(client, upload=begin(client, 0).rpartition("/")[2])) == (422, "empty_file")
 

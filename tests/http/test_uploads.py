@@ -121,6 +121,15 @@ def test_a_mistake_behind_the_file_drops_the_file(small: Api) -> None:
     assert small.files() == []
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_file_that_the_pipeline_does_not_take_is_refused_by_its_first_bytes(small: Api, order: int) -> None:
+    file = ("file", '; filename="a.mp3"', "refuse me, says the file")
+    answer = httpx.post(f"{small.url}/v1/jobs", content=form(*[PIPELINE, file][::order]), headers=FORM)
+    told = answer.json()
+    assert (answer.status_code, told["code"], told["detail"]) == (415, "unsupported_container", "it asks for it")
+    assert small.files() == []
+
+
 def test_the_parts_may_come_in_any_order(small: Api) -> None:
     body = form(FILE, ("params", "", '{"level": 2}'), PIPELINE)
     answer = httpx.post(f"{small.url}/v1/jobs", content=body, headers=FORM)

@@ -34,6 +34,7 @@ ARMED = {
     "concat to a port": ("-safe", "0", "tcp"),
     "dash to a port": ("-f", "dash", "tcp"),
 }
+NO_TEXTS = ("avi with a playlist",)
 TONE = ("-f", "lavfi", "-i", "sine=440:duration=2")
 
 
@@ -57,7 +58,7 @@ def scripts(canary: Canary) -> dict[str, bytes]:
         "data": f"data:audio/wav;base64,{sound}",
         "svg": f'<svg xmlns="http://www.w3.org/2000/svg"><image href="{file}"/><image href="{url}"/></svg>',
     }
-    return {name: text.encode() for name, text in texts.items()} | {"avi with a playlist": _avi(canary)}
+    return {name: text.encode() for name, text in texts.items()} | dict.fromkeys(NO_TEXTS, _avi(canary))
 
 
 def _avi(canary: Canary) -> bytes:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from callsheet.media import containers, ffmpeg
+from callsheet.media.containers import HEAD, why_no_media
 from callsheet.media.errors import MediaError
 from callsheet.media.limits import Limits
 from callsheet.media.probe import AudioFacts, MediaFacts, VideoFacts, probe
@@ -26,6 +27,8 @@ KNOWN_CODES = {
     *("empty_file", "media_too_large", "unsupported_container", "media_unreadable", "no_audio_stream"),
     *("unsupported_codec", "truncated_file", "media_too_short"),
 }
+CONTAINERS = [f"a.{kind}" for kind in ("wav", "flac", "mp3", "ogg", "aac", "aiff", "caf", "au", "w64")]
+CONTAINERS += [f"a.{kind}" for kind in ("mp4", "mkv", "ts", "avi", "flv", "asf")]
 TONE = ("-f", "lavfi", "-i", "sine=440:duration=4")
 PICTURE = ("-f", "lavfi", "-i", "testsrc=size=320x180:rate=25:duration=4")
 
@@ -44,6 +47,16 @@ def cut(path: Path, share: float) -> Path:
     target = path.with_name(f"cut-{path.name}")
     target.write_bytes(whole[: int(len(whole) * share)])
     return target
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_no_medium_is_taken_for_something_else(make: Make, name: str) -> None:
+    assert why_no_media(make(name, *TONE).read_bytes()[:HEAD]) is None
+
+
+def test_bytes_that_may_be_anything_are_looked_into_later() -> None:
+    for head in (bytes(2000), b"#!AMR\n<text that is none>", b"\xff\xfbtext", bytes(range(256))):
+        assert why_no_media(head) is None
 
 
 def test_a_flac_file_tells_its_container_length_and_track(jfk: Path) -> None:
@@ -142,6 +155,13 @@ def test_without_our_guard_the_scripts_are_obeyed(tmp_path: Path, canary: Canary
             wait_for(lambda: touched.extend(canary.touched()) or how in touched)
         finally:
             obeying.kill()
+
+
+def test_what_is_plainly_no_media_is_told_by_its_first_bytes(canary: Canary) -> None:
+    for name, content in hostile.scripts(canary).items():
+        assert why_no_media(content[:HEAD]), name
+    for text in (b"x", b"Not a sound.\n", "Zwölf Töne".encode(), ("ä" * 3000).encode()[:4095]):
+        assert why_no_media(text) == "it is a text, not audio or video"
 
 
 def test_every_script_is_tried(canary: Canary) -> None:
