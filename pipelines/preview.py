@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from callsheet.jobs.graph import RetryPolicy
+from callsheet.media.containers import why_no_media
 from callsheet.pipelines.declare import Pipeline, StageContext, StageOutput, stage
 from callsheet.pipelines.looks import look_at, storyboard_stage, waveform_stage
 
@@ -26,6 +27,7 @@ def probe(context: StageContext) -> StageOutput:
 
 pipeline = Pipeline(
     name="preview",
+    refuses=why_no_media,
     params=PreviewParams,
     description="What is in an audio or video file: its tracks, a waveform, a contact sheet.",
     stages=(

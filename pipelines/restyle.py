@@ -15,6 +15,7 @@ import msgspec
 
 from callsheet.jobs.graph import RetryPolicy
 from callsheet.media import compose, frames, looks, lut, matte, storyboard
+from callsheet.media.containers import why_no_media
 from callsheet.media.probe import MediaFacts
 from callsheet.media.probe import probe as probe_file
 from callsheet.pipelines import looks as pictures
@@ -133,6 +134,7 @@ _PATIENT = RetryPolicy(tries=4, base=2.0, cap=60.0)  # another try waits for the
 
 pipeline = Pipeline(
     name="restyle",
+    refuses=why_no_media,
     params=RestyleParams,
     description="A video in another look, another light, or before another background; its sound stays as it is.",
     stages=(

@@ -17,6 +17,7 @@ from callsheet.media import highlights as scoring
 from callsheet.media import judged
 from callsheet.media import shots as shot_finder
 from callsheet.media.blurb import written
+from callsheet.media.containers import why_no_media
 from callsheet.media.errors import MediaError
 from callsheet.media.material import Candidate, Choice, Material, Wish, levels
 from callsheet.media.pictures import look
@@ -132,6 +133,7 @@ _TWICE = RetryPolicy(tries=2)  # what can pass on a second try is a crash or a f
 pipeline = Pipeline(
     name="shorts",
     placed=lambda params: {"highlights": "io"} if params.chooser == "llm" else {},
+    refuses=why_no_media,
     params=ShortsParams,
     description="A long video to short clips: highlights chosen, framed for phones, captioned, levelled.",
     stages=(

@@ -14,6 +14,7 @@ import msgspec
 from callsheet.jobs.graph import Queue, RetryPolicy
 from callsheet.media import chapters, corrections, documents, subtitles
 from callsheet.media.audio import to_speech_wav
+from callsheet.media.containers import why_no_media
 from callsheet.media.errors import MediaError
 from callsheet.media.probe import probe as probe_file
 from callsheet.media.quality import measure_file
@@ -189,6 +190,7 @@ def _placed(params: TranscribeParams) -> dict[str, Queue]:
 pipeline = Pipeline(
     name="transcribe",
     placed=_placed,
+    refuses=why_no_media,
     params=TranscribeParams,
     description="Speech in an audio or video file to a transcript, subtitles and documents.",
     stages=(
