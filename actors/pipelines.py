@@ -38,6 +38,8 @@ def _load(reference: str) -> Pipeline:
     module, _, attribute = reference.partition(":")
     try:
         pipeline = attrgetter(attribute)(import_module(module))
+    except ModuleNotFoundError as error:
+        raise PipelineError(f"{reference}: {error}; is its folder on PYTHONPATH?") from error
     except (ImportError, AttributeError) as error:
         raise PipelineError(f"{reference}: {error}") from error
     if not isinstance(pipeline, Pipeline):

@@ -46,6 +46,8 @@ def find(reference: str) -> Pipeline:
     file = Path(path).resolve()
     if not file.is_file():
         raise PipelineError(f"there is no file {path}")
+    if file.suffix != ".py":
+        raise PipelineError(f"{path} is no Python file; a file to run it on comes after --input")
     sys.path.insert(0, str(file.parent))
     module = import_module(file.stem)
     found = {name: value for name, value in vars(module).items() if isinstance(value, Pipeline)}

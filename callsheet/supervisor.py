@@ -29,6 +29,7 @@ log = structlog.get_logger()
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds before a dead role starts again, doubled with each death
 STABLE_AFTER = 30.0  # seconds of life after which earlier deaths are forgotten
 TRIES_BEFORE_READY = 3  # before everything was ready once, a role that keeps dying is a mistake, not an accident
+MISTAKE = 2  # the exit code of a role that has said in one line what is wrong with its settings
 STOP_BUDGET, LEAST_GRACE, HURRIED_GRACE = 9.0, 1.0, 0.5  # seconds: for all together, for each at least, in a hurry
 POLL, SLOW_START = 0.05, 10.0
 
@@ -131,10 +132,9 @@ class Supervisor:
         now = time.monotonic()
         running.process = None
         running.deaths = 1 if now - running.started > STABLE_AFTER else running.deaths + 1
-        if not self._was_ready and running.deaths >= TRIES_BEFORE_READY:
-            raise GaveUpError(
-                f"{running.role.name} {ending(status)} ({running.deaths} times in a row){_hint(running.role)}"
-            )
+        if not self._was_ready and (status == MISTAKE or running.deaths >= TRIES_BEFORE_READY):
+            often = f" ({running.deaths} times in a row)" if running.deaths > 1 else ""
+            raise GaveUpError(f"{running.role.name} {ending(status)}{often}{_hint(running.role)}")
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (running.deaths - 1))
         running.due = now + pause
         log.warning("starting again", name=running.role.name, because=ending(status), in_seconds=pause)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.errors import AppImportError
 
+from callsheet.actors.pipelines import PipelineError
 from callsheet.config.gunicorn import gunicorn_options
 from callsheet.config.settings import Settings
 from callsheet.http.app import create_app
@@ -36,9 +38,13 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn carries no type
 
     def load(self) -> App:
         """The application, made in the process that serves it."""
-        return create_app(self._settings)
+        try:
+            return create_app(self._settings)
+        except PipelineError as error:  # as gunicorn wants it: one line, no traceback, no further try
+            raise AppImportError(f"callsheet: CALLSHEET_PIPELINES: {error}") from None
 
 
 def run_api(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT. Raises SettingsError where an address is missing."""
+    _ = settings.journal, settings.broker
     Server(settings).run()

@@ -68,7 +68,7 @@ def run_worker(settings: Settings, queues: Iterable[str], concurrency: int | Non
     for lane in lanes:
         lane.start()
     board = Board(settings.broker, "worker").start()
-    log.info("ready", queues=slots, worker=folders.name)
+    log.info("ready", **slots, worker=folders.name)
     while not stop.wait(SWEEP_SECONDS):
         folders.sweep()
     began = time.monotonic()
@@ -139,7 +139,7 @@ class Lane:
         except (ChildDiedError, TimeoutError) as error:
             raise SettingsError(f"the stage process {error}") from None
         if refusal is not None:
-            raise SettingsError(refusal.message)
+            raise SettingsError(f"CALLSHEET_PIPELINES: {refusal.message}")
         self._worker.start()
 
     def _run_stage(self, job: str, stage: str, token: int) -> None:

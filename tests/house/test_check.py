@@ -89,6 +89,7 @@ def test_a_job_that_fails_says_why_and_its_exit_code_is_1(places: Path) -> None:
     ("arguments", "why"),
     [
         (["none.py"], "there is no file none.py"),
+        (["README.md"], "README.md is no Python file; a file to run it on comes after --input"),
         (["tests/stages/tricks.py"], "must declare one pipeline"),
         (["examples/audiogram.py", "--params", '{"shape": "round"}'], "--params: Invalid enum value 'round'"),
         (["examples/audiogram.py", "--params", "{"], "--params: "),

@@ -47,5 +47,13 @@ def test_settings_that_cannot_work_are_one_line_and_exit_code_2(command: str) ->
     assert len(answer.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("command", ["api", "host", "worker"])
+def test_a_role_without_its_redis_says_so_in_one_line(command: str) -> None:
+    answer = callsheet(command)
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("callsheet: CALLSHEET_REDIS_URL is not set; `callsheet up` starts a private Redis")
+    assert len(answer.stderr.splitlines()) == 1
+
+
 def test_the_version_is_the_packages() -> None:
     assert callsheet("--version").stdout.strip() == version("callsheet")

@@ -117,6 +117,13 @@ def test_a_role_that_cannot_start_ends_it_all_with_exit_code_1(start: Start) -> 
     assert up.family() == []
 
 
+def test_a_role_whose_settings_are_wrong_is_not_tried_again(start: Start) -> None:
+    up = start("mistaken")
+    assert up.ends() == 1
+    assert up.text.count("callsheet: nonsense") == 1
+    assert 'giving up reason="mistaken ended with exit code 2"' in up.text
+
+
 def test_a_role_that_ignores_the_signal_is_killed_with_its_children(start: Start) -> None:
     up = start("stubborn")
     up.until("Callsheet is ready")

@@ -45,8 +45,13 @@ def broken(_: Settings) -> Sequence[Role]:
     return [Role("broken", ("sh", "-c", "exit 3"), 1, ready=lambda: False), Role("front", ("sleep", "600"), 2)]
 
 
+def mistaken(_: Settings) -> Sequence[Role]:
+    """A role that says what is wrong with its settings."""
+    return [Role("mistaken", ("sh", "-c", "echo callsheet: nonsense; exit 2"), 1, ready=lambda: False)]
+
+
 SCENARIOS: dict[str, Callable[[Settings], Sequence[Role]]] = {
-    table.__name__: table for table in (healthy, stubborn, very_stubborn, mortal, broken)
+    table.__name__: table for table in (healthy, stubborn, very_stubborn, mortal, broken, mistaken)
 }
 
 if __name__ == "__main__":
