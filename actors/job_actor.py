@@ -13,12 +13,13 @@ from callsheet.actors.failpoints import failpoint
 from callsheet.actors.journal import Delivery, Journal, LostOwnershipError, OutboxItem
 from callsheet.actors.pool import Pool, PooledActor
 from callsheet.actors.telemetry import tracing
-from callsheet.jobs.draft import Policy
+from callsheet.jobs.draft import Decision, Policy
 from callsheet.jobs.job import ACTIVE, Job, Origin
 from callsheet.jobs.messages import Chatter, Heartbeat, Submit, encode_message
 from callsheet.jobs.rules import decide
 
 log = structlog.get_logger("host")
+ENDS = {"JobCompleted": "job completed", "JobFailed": "job failed", "JobCancelled": "job cancelled"}
 
 
 class Owner(Protocol):
@@ -102,6 +103,16 @@ class JobActor(PooledActor):
             return
         self.job = decision.job
         self.owner.perform(effects)
+        self._log_the_end(decision)
+
+    def _log_the_end(self, decision: Decision) -> None:
+        """Each end of a job is a line in the log, whoever brought it about."""
+        ends = [event for event in decision.events if event.type in ENDS]
+        if ends and decision.job:
+            error = decision.job.error
+            why = {"code": error.code, "stage": error.stage, "why": error.message} if error else {}
+            request_id = decision.job.origin.request_id
+            log.info(ENDS[ends[0].type], job=self.job_id, attempt=ends[0].attempt, **why, request_id=request_id)
 
     def _set_aside(self, delivery: Delivery, error: Exception) -> None:
         fields = {

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import http.client
 import os
+import shlex
 import socket
 import sys
 import time
@@ -29,6 +30,7 @@ from callsheet.supervisor import Role, Supervisor
 REDIS, HOST, WORKERS, API = range(4)  # ranks: each starts after those it needs, and stops before them
 REDIS_GRACE, HOST_GRACE, WORKER_GRACE, API_GRACE = 3.0, 5.0, 4.0, 5.0  # seconds to stop in, when others leave them
 LOCK_PATIENCE = 5.0  # how long the children of a killed predecessor may take to die
+SAMPLE = Path(__file__).resolve().parents[1] / "tests" / "fixtures" / "speech_jfk" / "jfk.flac"  # in a checkout
 
 RoleTable = Callable[[Settings], Sequence[Role]]
 
@@ -38,10 +40,11 @@ def run_up(settings: Settings, service: RoleTable | None = None) -> int:
     _make_data_folder(settings.data)
     with _only_one(settings.data) as lock:
         _check_port_is_free(settings)
+        greeting = _greeting(settings)
         redis, settings = embedded_redis(settings, lock)
         roles = [*redis, *(service or callsheet_roles)(settings)]
         try:
-            return Supervisor(roles, on_ready=lambda: _greet(settings)).run()
+            return Supervisor(roles, on_ready=lambda: _say(greeting)).run()
         finally:
             for kind in ("journal", "broker"):
                 remove_socket(redis_folder(settings, kind), kind)
@@ -135,15 +138,25 @@ def is_ready(settings: Settings) -> bool:
         connection.close()
 
 
-def _greet(settings: Settings) -> None:
+def _greeting(settings: Settings) -> str:
+    """Where it is and what to try, in words that work in any other terminal, whatever its folder."""
     url = f"http://{settings.address}"
-    key = ' -H "X-API-Key: …"' if settings.needs_keys else ""
-    how = "Keys:    callsheet keys create --tenant NAME\n" if key else ""
-    sys.stdout.write(
+    key, how = "", ""
+    if settings.needs_keys:
+        command = shlex.quote(str(Path(sys.executable).with_name("callsheet")))
+        where = "" if settings.redis_url else f"CALLSHEET_DATA={shlex.quote(str(settings.data))} "
+        key, how = ' -H "X-API-Key: …"', f"Keys:    {where}{command} keys create --tenant NAME\n"
+    file = shlex.quote(f"file=@{SAMPLE}") if SAMPLE.exists() else "file=@talk.mp3"
+    return (
         f"\nCallsheet is ready: {url}\n{how}"
-        f"Try it:  curl{key} -F file=@tests/fixtures/speech_jfk/jfk.flac -F pipeline=transcribe {url}/v1/jobs\n"
+        f"Try it:  curl{key} -F {file} -F pipeline=transcribe {url}/v1/jobs\n"
+        f"Read on: {url}/docs\n"
         "Ctrl-C stops everything.\n\n"
     )
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text)
     sys.stdout.flush()
 
 

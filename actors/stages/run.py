@@ -293,7 +293,8 @@ class StageRun:
         """Report the end, and take back what was published if it does not count."""
         heard = deliver(self._tools.jobs, self.job, ending, hurried=lambda: self.sign.reason == "shutdown")
         failpoint("worker.reported")
-        self._log.info("stage over", how=type(ending).__name__, counts=heard.counts)
+        ignored = {} if heard.counts else {"counts": heard.counts}  # None: nobody has answered
+        self._log.info("stage over", outcome=type(ending).__name__.lower(), **ignored)
         if isinstance(ending, Succeeded) and heard.counts is False:
             self._tools.store.withdraw(self.job, self._folder)
         if isinstance(ending, Stopped) and ending.reason == "interrupted":
