@@ -16,6 +16,7 @@ UTTERANCE_PAUSE, SENTENCE_PAUSE = 0.8, 0.3
 UTTERANCE_SOFT, UTTERANCE_HARD = 20.0, 30.0
 PARAGRAPH_PAUSE, PARAGRAPH_SECONDS = 2.0, 60.0
 SENTENCE_END = re.compile(r"[.!?…。！？؟।]+[\"'”’»)\]]*\Z")  # noqa: RUF001  (other scripts' full stops are meant)
+TITLES = frozenset({"mr.", "mrs.", "ms.", "dr.", "prof.", "st."})  # their full stop ends nothing: a name follows
 # What XML 1.0 cannot hold, and what no font shows: recognisers of other makes have been seen to give both.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
@@ -133,7 +134,8 @@ def join_words(words: Iterable[Word]) -> str:
 
 def ends_sentence(word: Word) -> bool:
     """Whether it is written with the end of a sentence."""
-    return bool(SENTENCE_END.search(word.punctuated_word))
+    text = word.punctuated_word
+    return bool(SENTENCE_END.search(text)) and text.lstrip("\"'“(").lower() not in TITLES
 
 
 def utterances_of(words: Iterable[Word]) -> list[Utterance]:

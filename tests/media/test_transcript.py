@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callsheet.media.transcript import Confidence, Speaker, Transcript, make_word
+from callsheet.media.transcript import Confidence, Speaker, Transcript, ends_sentence, make_word
 from tests.media.spoken import talk, transcript, word
 
 
@@ -47,6 +47,12 @@ def test_an_utterance_ends_at_a_pause_of_0_8_s() -> None:
 def test_an_utterance_ends_after_a_sentence_and_a_short_pause() -> None:
     assert texts(transcript([*talk("It ends."), *talk("It begins.", start=0.91)])) == ["It ends.", "It begins."]
     assert texts(transcript([*talk("It ends."), *talk("It begins.", start=0.61)])) == ["It ends. It begins."]
+
+
+@pytest.mark.parametrize("title", ["Mr.", "Dr.", "“Mrs.", "prof."])
+def test_the_full_stop_of_a_title_ends_no_sentence(title: str) -> None:
+    assert not ends_sentence(talk(title)[0])
+    assert ends_sentence(talk("Dashwood.")[0])
 
 
 def test_an_utterance_ends_where_the_speaker_changes() -> None:
