@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from callsheet.media.limits import current
 from callsheet.media.matte import Matte
 from callsheet.media.probe import MediaFacts
 
-COLOUR = re.compile(r"#[0-9a-fA-F]{6}\Z")
 PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # how PNG and JPEG begin; nothing else is decoded
 Matting = Callable[[Picture, float], Matte]
 SAME_LENGTH = 0.05  # share by which another's video may be longer or shorter before its times are stretched

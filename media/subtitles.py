@@ -17,7 +17,7 @@ import pysubs2
 
 from callsheet.media.transcript import Transcript, Utterance, Word, ends_sentence, join_words, speaker_label
 
-LINE, LINES = 42, 2
+LINE = 42
 SHORTEST_MS, LONGEST_MS, GAP_MS = 1000, 7000, 40
 CHARACTERS_A_SECOND = 21
 PAUSE_SECONDS = 0.7
