@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import msgspec
@@ -115,14 +115,20 @@ def pipeline_named(pipelines: Pipelines, name: str) -> Pipeline:
 
 def checked_params(pipeline: Pipeline, given: dict[str, Any]) -> dict[str, Any]:
     """The parameters as the pipeline takes them, every default filled in. Raises Problem."""
-    known = {field.encode_name for field in msgspec.structs.fields(pipeline.params)}
-    if unknown := sorted(given.keys() - known):
-        raise Problem("invalid_params", f"there is no such parameter: /{unknown[0][:100]}")
+    known = [field.encode_name for field in msgspec.structs.fields(pipeline.params)]
+    if unknown := sorted(given.keys() - set(known)):
+        there_are = ", ".join(known) or "none"
+        raise Problem("invalid_params", f"there is no such parameter: /{unknown[0][:100]}; there are: {there_are}")
     try:
         params: dict[str, Any] = msgspec.to_builtins(msgspec.convert(given, pipeline.params, strict=True))
     except msgspec.ValidationError as error:
         raise Problem("invalid_params", _with_pointer(str(error))) from None
     return params
+
+
+def not_a_part(name: str, parts: Iterable[str]) -> str:
+    """What to say of a part, or a member, that no submission has."""
+    return f"{name[:100]!r} is not a part of a submission; there are: {', '.join(parts)}"
 
 
 def _with_pointer(text: str) -> str:

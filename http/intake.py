@@ -10,7 +10,7 @@ from callsheet.actors.stores.charged import ChargedStore
 from callsheet.actors.stores.store import Upload
 from callsheet.config.settings import Settings
 from callsheet.http.body import MAX_JSON, parse_json
-from callsheet.http.fields import Fields
+from callsheet.http.fields import Fields, not_a_part
 from callsheet.http.form import Part, parts
 from callsheet.http.problems import Problem
 from callsheet.http.reception import BATCH, check_room
@@ -19,6 +19,7 @@ from callsheet.jobs.job import InputRef
 from callsheet.jobs.messages import Submit
 
 MAX_OVERHEAD = 256 * 1024  # of a form around its file
+PARTS = ("pipeline", "file", "params", "callback_url", "callback_secret")
 
 
 class Intake(Protocol):
@@ -55,8 +56,10 @@ class FormIntake:
         self._check_room(req.content_length or 0)
         async for part in parts(req):
             await self._take(part)
-        if "pipeline" not in self._seen or self._file is None:
-            raise Problem("missing_part", "a submission has the parts 'pipeline' and 'file'")
+        if "pipeline" not in self._seen:
+            raise Problem("missing_part", "a submission names its 'pipeline'")
+        if self._file is None:
+            raise Problem("missing_part", "a submission by form has a 'file'")
         file = self._file
         identity = (file.sha256, file.bytes, file.filename, file.media_type)
         return self._fields.submission(job, tenant, file, identity)
@@ -90,7 +93,7 @@ class FormIntake:
             case "callback_secret":
                 self._fields.sign_with(await part.text(200))
             case name:
-                raise Problem("unexpected_part", f"{name[:100]!r} is not a part of a submission")
+                raise Problem("unexpected_part", not_a_part(name, PARTS))
 
     async def _receive(self, part: Part) -> None:
         self._fields.check()  # if they came first, a mistake in them need not wait for the file
@@ -123,7 +126,10 @@ class FormIntake:
 
 def params_object(text: str) -> dict[str, Any]:
     """The JSON object in a part. Raises Problem."""
-    value = parse_json(text.encode()) if text.strip() else {}
+    try:
+        value = parse_json(text.encode()) if text.strip() else {}
+    except Problem as problem:
+        raise Problem(problem.code, f"params: {problem.detail}") from None
     if not isinstance(value, dict):
         raise Problem("invalid_params", "an object is expected")
     return value

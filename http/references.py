@@ -15,7 +15,7 @@ from callsheet.actors.stores.store import ArtifactStore
 from callsheet.actors.stores.uploads import HeldUpload
 from callsheet.config.settings import Settings
 from callsheet.http.body import read_json
-from callsheet.http.fields import Fields
+from callsheet.http.fields import Fields, not_a_part
 from callsheet.http.form import clean_filename
 from callsheet.http.problems import Problem
 from callsheet.http.reception import BATCH
@@ -25,7 +25,7 @@ from callsheet.jobs.job import InputRef
 from callsheet.jobs.messages import Submit
 
 UNKNOWN_TYPE = "application/octet-stream"
-MEMBERS = frozenset({"pipeline", "params", "upload", "source_url", "callback_url", "callback_secret"})
+MEMBERS = ("pipeline", "params", "upload", "source_url", "callback_url", "callback_secret")
 
 
 class ReferenceIntake:
@@ -45,7 +45,7 @@ class ReferenceIntake:
         """See Intake. An upload is not looked at yet: under a known idempotency key it may be gone."""
         members = await read_json(req)
         if unknown := sorted(members.keys() - MEMBERS):
-            raise Problem("unexpected_part", f"{unknown[0][:100]!r} is not a part of a submission")
+            raise Problem("unexpected_part", not_a_part(unknown[0], MEMBERS))
         self._take(members)
         upload, url = _text(members, "upload"), _text(members, "source_url")
         if (upload is None) == (url is None):

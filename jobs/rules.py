@@ -41,7 +41,7 @@ def _decide(job: Job | None, message: m.Message, now: int, jitter: float, policy
         return _refuse(job, PRECONDITION, f"the job is at seq {job.seq}")
     draft = Draft(job, now, jitter, policy)
     refusal = _apply(draft, message)
-    return _refuse(job, refusal) if refusal else _accept(draft)
+    return _refuse(job, refusal, _reason(job, refusal)) if refusal else _accept(draft)
 
 
 def _apply(draft: Draft, message: m.Message) -> str | None:
@@ -79,6 +79,12 @@ def _accept(draft: Draft, *before: e.Event) -> Decision:
 def _refuse(job: Job | None, code: str, detail: str = "") -> Decision:
     status, seq = (job.status, job.seq) if job else (ABSENT, 0)
     return Decision((), (), Outcome(False, code, status, seq, detail), job)
+
+
+def _reason(job: Job, code: str) -> str:
+    if code != UNKNOWN_STAGE:
+        return ""
+    return f"its stages are: {', '.join(spec.name for spec in job.graph)}"
 
 
 def _submit(message: m.Submit, now: int, jitter: float, policy: Policy) -> Decision:

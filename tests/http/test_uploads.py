@@ -136,10 +136,29 @@ def test_the_parts_may_come_in_any_order(small: Api) -> None:
     assert (answer.status_code, answer.json()["params"]) == (202, {"level": 2, "tags": []})
 
 
+@pytest.mark.parametrize(
+    ("parts", "detail"),
+    [
+        ([FILE], "a submission names its 'pipeline'"),
+        ([PIPELINE], "a submission by form has a 'file'"),
+        (
+            [PIPELINE, FILE, ("files", "", "1")],
+            "'files' is not a part of a submission; there are: pipeline, file, params, callback_url, callback_secret",
+        ),
+        ([PIPELINE, FILE, ("params", "", '{"level"')], "params: Input data was truncated"),
+    ],
+)
+def test_what_is_wrong_with_a_form_is_told_by_name(small: Api, parts: list[Any], detail: str) -> None:
+    answer = httpx.post(f"{small.url}/v1/jobs", content=form(*parts), headers=FORM)
+    assert answer.json()["detail"] == detail
+
+
 def test_where_a_parameter_is_wrong_is_told_as_a_pointer(small: Api) -> None:
     answer = small.submit(params='{"tags": ["a", 5]}')
     assert answer.json()["detail"] == "Expected `str`, got `int`: /tags/1"
-    assert small.submit(params='{"lvl": 5}').json()["detail"] == "there is no such parameter: /lvl"
+    assert (
+        small.submit(params='{"lvl": 5}').json()["detail"] == "there is no such parameter: /lvl; there are: level, tags"
+    )
 
 
 def test_a_client_that_breaks_off_in_mid_upload_leaves_nothing(small: Api) -> None:

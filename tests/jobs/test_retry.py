@@ -127,7 +127,8 @@ def test_a_retry_from_one_instance_leaves_another_that_failed_alone() -> None:
 @pytest.mark.parametrize("name", ["nobody", "clip:7", "clip:", ""])
 def test_a_retry_from_a_stage_that_does_not_exist_is_refused(name: str) -> None:
     play = completed(Play(FAN), items=("x",))
-    assert play.tell(m.Retry(name)).outcome.code == "unknown_stage"
+    outcome = play.tell(m.Retry(name)).outcome
+    assert (outcome.code, outcome.detail) == ("unknown_stage", "its stages are: plan, clip, join")
     assert play.job.attempt == 1
 
 
