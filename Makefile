@@ -63,7 +63,7 @@ $(VENV)/made.stamp:
 		{ echo "Callsheet needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.11 …"; exit 1; }
 	@echo "First start: making $(VENV) and installing into it (430 MB to fetch, 1.1 GB on disk). This takes a minute or two, once."
 	@$(PYTHON) -m venv --clear $(VENV) || \
-		{ echo "Cannot make a virtual environment; on Debian: apt install python3-venv"; exit 1; }
+		{ echo "Cannot make $(VENV); if venv or ensurepip is what is missing, on Debian: apt install python3-venv"; exit 1; }
 	@touch $@
 
 $(VENV)/run.stamp: requirements.txt pyproject.toml | $(VENV)/made.stamp

@@ -1,6 +1,6 @@
 """A recording as a picture that moves: its waveform as a video, for places that play no plain sound.
 
-callsheet check examples/audiogram.py --input talk.mp3 --output out
+.venv/bin/callsheet check examples/audiogram.py --input talk.mp3 --output out
 """
 
 from typing import Annotated, Literal

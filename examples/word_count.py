@@ -1,6 +1,6 @@
 """A pipeline of your own in one file: counts the words of a text, then writes down the most frequent ones.
 
-callsheet check examples/word_count.py --input README.md
+.venv/bin/callsheet check examples/word_count.py --input README.md
 """
 
 from collections import Counter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -122,8 +123,19 @@ def checked_params(pipeline: Pipeline, given: dict[str, Any]) -> dict[str, Any]:
     try:
         params: dict[str, Any] = msgspec.to_builtins(msgspec.convert(given, pipeline.params, strict=True))
     except msgspec.ValidationError as error:
-        raise Problem("invalid_params", _with_pointer(str(error))) from None
+        raise Problem("invalid_params", _with_pointer(str(error)) + _choices(pipeline, str(error))) from None
     return params
+
+
+def _choices(pipeline: Pipeline, error: str) -> str:
+    """What a parameter of few values takes, if that is what is wrong."""
+    name = re.fullmatch(r"Invalid enum value .* - at `\$\.(\w+)`", error)
+    if name is None:
+        return ""
+    schema = msgspec.json.schema(pipeline.params)
+    fields = schema["$defs"][schema["$ref"].rpartition("/")[2]]["properties"]
+    values = fields.get(name[1], {}).get("enum", ())
+    return f"; there are: {', '.join(map(str, values))}" if values else ""
 
 
 def not_a_part(name: str, parts: Iterable[str]) -> str:

@@ -13,7 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
+from callsheet.http.fields import checked_params
 from callsheet.http.form import clean_filename
+from callsheet.http.problems import Problem
+from callsheet.pipelines.restyle import pipeline as restyle
 from tests.http.service import Api, Role, eventually
 from tests.http.test_problems import FILE, FORM, PIPELINE, form
 
@@ -159,6 +162,15 @@ def test_where_a_parameter_is_wrong_is_told_as_a_pointer(small: Api) -> None:
     assert (
         small.submit(params='{"lvl": 5}').json()["detail"] == "there is no such parameter: /lvl; there are: level, tags"
     )
+
+
+def test_what_a_parameter_of_few_values_takes_is_told() -> None:
+    with pytest.raises(Problem) as refused:
+        checked_params(restyle, {"mode": "noir"})
+    assert refused.value.detail == "Invalid enum value 'noir': /mode; there are: background, look, relight"
+    with pytest.raises(Problem) as refused:
+        checked_params(restyle, {"intensity": 7})
+    assert refused.value.detail == "Expected `float` <= 1.0: /intensity"
 
 
 def test_a_client_that_breaks_off_in_mid_upload_leaves_nothing(small: Api) -> None:
