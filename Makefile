@@ -60,7 +60,8 @@ clean: ## Remove what was built and installed; never the data in var/
 $(VENV)/made.stamp:
 	@command -v $(PYTHON) >/dev/null || { echo "Callsheet needs Python 3.11 or newer; there is no $(PYTHON)."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Callsheet needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.11 …"; exit 1; }
+		{ v=$$($(PYTHON) -V 2>/dev/null); echo "Callsheet needs Python 3.11 or newer; $(PYTHON) is $${v:-one that does not run}." \
+			"Try: make PYTHON=python3.11 …"; exit 1; }
 	@echo "First start: making $(VENV) and installing into it (430 MB to fetch, 1.1 GB on disk). This takes a minute or two, once."
 	@$(PYTHON) -m venv --clear $(VENV) || \
 		{ echo "Cannot make $(VENV); if venv or ensurepip is what is missing, on Debian: apt install python3-venv"; exit 1; }

@@ -192,7 +192,7 @@ class Host:
         try:
             self._performer.look_after([owned for owned in list(self.owned.values()) if not owned.lost])
         except performing.TROUBLE as error:
-            log.warning("effects wait: the broker is away", why=str(error))
+            log.warning("effects wait: the journal or the broker is away", why=str(error))
 
     def _sweep(self) -> None:
         """Remove files that belong to no job: an upload whose submission never reached a mailbox."""

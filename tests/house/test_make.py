@@ -36,6 +36,15 @@ def test_a_python_that_is_too_old_is_named(tmp_path: Path) -> None:
     assert f"Callsheet needs Python 3.11 or newer; {old} is Python 3.9.2" in answer.stdout
 
 
+def test_a_python_that_does_not_run_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "python-of-nobody"
+    broken.write_text("#!/bin/sh\necho no such version >&2\nexit 127\n")
+    broken.chmod(0o755)
+    answer = make(f"VENV={tmp_path}/env", f"PYTHON={broken}", f"{tmp_path}/env/made.stamp")
+    assert answer.returncode != 0
+    assert f"Callsheet needs Python 3.11 or newer; {broken} is one that does not run. Try: make PYTHON=" in answer.stdout
+
+
 def test_no_python_at_all_is_said(tmp_path: Path) -> None:
     answer = make(f"VENV={tmp_path}/env", "PYTHON=no-such-python", f"{tmp_path}/env/made.stamp")
     assert answer.returncode != 0
