@@ -42,7 +42,9 @@ def test_a_python_that_does_not_run_is_named(tmp_path: Path) -> None:
     broken.chmod(0o755)
     answer = make(f"VENV={tmp_path}/env", f"PYTHON={broken}", f"{tmp_path}/env/made.stamp")
     assert answer.returncode != 0
-    assert f"Callsheet needs Python 3.11 or newer; {broken} is one that does not run. Try: make PYTHON=" in answer.stdout
+    assert (
+        f"Callsheet needs Python 3.11 or newer; {broken} is one that does not run. Try: make PYTHON=" in answer.stdout
+    )
 
 
 def test_no_python_at_all_is_said(tmp_path: Path) -> None:

@@ -13,8 +13,6 @@ import jsonschema
 from callsheet.actors.pipelines import load_pipelines
 from callsheet.http.openapi import openapi
 
-PROBLEM = "application/problem+json"
-
 
 class Contract:
     """The document, and what to look up in it."""
