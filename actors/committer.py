@@ -135,6 +135,9 @@ class Committer:
             results = self._execute(connection, batch)
         except Exception as error:  # noqa: BLE001  whatever it is, it is told to those who wait, or they wait forever
             connection.disconnect()
+            with self._lock:
+                for idle in self._idle:  # the same server is behind them: they begin anew, too
+                    idle.disconnect()
             results = [error] * len(batch)
         for pending, result in zip(batch, results, strict=True):
             pending.result = result

@@ -146,7 +146,7 @@ pipeline = Pipeline(
             deadline=8 * 3600,
             retry=_TWICE,
             weight=40,
-            version="1",
+            version="2",
             uses=SPEECH_PARAMS,
         ),
         stage(shots, needs=("probe",), deadline=8 * 3600, retry=_TWICE, weight=14, version="1", uses=()),

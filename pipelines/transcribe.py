@@ -105,7 +105,7 @@ def artifacts(context: StageContext) -> StageOutput:
     files: list[OutputFile] = []
     warnings = [w for name in ("quality", "speech") for w in context.data(name)["warnings"]]
     transcript, said = _described(context, transcript)
-    warnings += [*said, *_unmet(context.params, transcript)]
+    warnings += [*said, *_unmet(context.params, transcript, said)]
     for number, (name, media_type, render) in enumerate(ARTIFACTS):
         try:
             made = render(transcript)
@@ -147,13 +147,13 @@ def _corrected(transcript: Transcript, params: TranscribeParams) -> Transcript |
     return corrections.correct(transcript, texts) if texts else None
 
 
-def _unmet(params: TranscribeParams, transcript: Transcript) -> list[dict[str, str]]:
-    """What was asked for and not given: said, not passed over."""
+def _unmet(params: TranscribeParams, transcript: Transcript, said: list[dict[str, str]]) -> list[dict[str, str]]:
+    """What was asked for and not given, and is not `said` yet: said, not passed over."""
     unmet = []
     if params.diarize and params.engine != "deepgram":
         why = f"The engine {params.engine} does not tell speakers apart; no line names one."
         unmet.append(warning("diarization_unavailable", why))
-    if params.summarize and not transcript.summary:
+    if params.summarize and not transcript.summary and not said:
         unmet.append(warning("summary_unavailable", "Nobody here writes summaries of this; there is none."))
     return unmet
 
@@ -204,7 +204,7 @@ pipeline = Pipeline(
             deadline=8 * 3600,
             retry=_TWICE,
             weight=80,
-            version="2",
+            version="3",
             uses=(*LOCAL_PARAMS, "engine", "diarize", "summarize", "pay_again"),
         ),
         stage(artifacts, needs=("quality", "speech", "transcribe"), deadline=600, retry=_TWICE, weight=2),

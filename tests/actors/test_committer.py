@@ -131,6 +131,26 @@ def test_a_server_that_is_away_is_told_to_everybody_and_found_again(make_redis: 
     committer.stop()
 
 
+def test_when_one_connection_breaks_the_other_begins_anew_too(make_redis: Callable[..., RedisServer]) -> None:
+    server = make_redis("journal")
+    committer = Committer(server.url)
+
+    def send_by_both(name: str) -> None:
+        server.pause()
+        with ThreadPoolExecutor(2) as callers:
+            both = [callers.submit(send, committer, f"{name}{n}") for n in range(2)]
+            eventually(lambda: not committer._idle)
+            server.resume()
+            assert all(call.result(10) for call in both)
+
+    send_by_both("before")
+    server.restart(kill=True)
+    with pytest.raises(JournalDownError):
+        send(committer, "lost")
+    send_by_both("after")
+    committer.stop()
+
+
 def test_a_server_killed_under_load_has_every_acknowledged_call(make_redis: Callable[..., RedisServer]) -> None:
     server = make_redis("journal")
     committer = Committer(server.url)
