@@ -105,7 +105,7 @@ def artifacts(context: StageContext) -> StageOutput:
     files: list[OutputFile] = []
     warnings = [w for name in ("quality", "speech") for w in context.data(name)["warnings"]]
     transcript, said = _described(context, transcript)
-    warnings += [*said, *_unmet(context.params, transcript, said)]
+    warnings += [*said, *_unmet(context.params, transcript)]
     for number, (name, media_type, render) in enumerate(ARTIFACTS):
         try:
             made = render(transcript)
@@ -147,14 +147,16 @@ def _corrected(transcript: Transcript, params: TranscribeParams) -> Transcript |
     return corrections.correct(transcript, texts) if texts else None
 
 
-def _unmet(params: TranscribeParams, transcript: Transcript, said: list[dict[str, str]]) -> list[dict[str, str]]:
-    """What was asked for and not given, and is not `said` yet: said, not passed over."""
+def _unmet(params: TranscribeParams, transcript: Transcript) -> list[dict[str, str]]:
+    """What was asked for and not given: said, not passed over."""
     unmet = []
     if params.diarize and params.engine != "deepgram":
         why = f"The engine {params.engine} does not tell speakers apart; no line names one."
         unmet.append(warning("diarization_unavailable", why))
-    if params.summarize and not transcript.summary and not said:
-        unmet.append(warning("summary_unavailable", "Nobody here writes summaries of this; there is none."))
+    if params.summarize and not transcript.summary:
+        unmet.append(
+            warning("summary_unavailable", "There is no summary: no language model is configured, or it gave none.")
+        )
     return unmet
 
 
