@@ -130,7 +130,7 @@ def _by_partition(rows: list[list[Any]], now: int) -> list[Metric]:
     waiting = GaugeMetricFamily("callsheet_mailbox_messages", "Messages not applied yet.", labels=labels)
     age = GaugeMetricFamily("callsheet_mailbox_oldest_seconds", "For how long the oldest one waits.", labels=labels)
     owned = GaugeMetricFamily("callsheet_partition_owned", "Whether a host holds its lease.", labels=labels)
-    epoch = GaugeMetricFamily("callsheet_partition_epoch", "How many owners it has had.", labels=labels)
+    epoch = GaugeMetricFamily("callsheet_partition_epoch", "When its owner took it (ms).", labels=labels)
     for number, (length, first, lease, owners, *_) in enumerate(rows):
         since = int(first[0][0].partition(b"-")[0]) if first else now
         for metric, value in ((waiting, length), (age, _seconds(now - since)), (owned, lease), (epoch, owners or 0)):
