@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
@@ -111,6 +112,13 @@ def whole_number(req: falcon.asgi.Request, name: str, default: int, low: int, hi
     """A query parameter that counts something. Raises Problem."""
     text = req.get_param(name)
     return default if text is None else checked_number(name, text, low, high)
+
+
+def one_of(req: falcon.asgi.Request, name: str, choices: Collection[str]) -> str:
+    """A query parameter that names one of a few. Raises Problem."""
+    if (text := req.get_param(name) or "") not in choices:
+        raise Problem("invalid_parameter", f"{name} is one of: {', '.join(sorted(choices))}")
+    return text
 
 
 def checked_number(name: str, text: str, low: int, high: int) -> int:

@@ -12,17 +12,19 @@ import msgspec
 from callsheet.actors.client import Jobs
 from callsheet.actors.pipelines import Pipelines
 from callsheet.http.body import read_json
-from callsheet.http.conditions import is_known, seq_expected, whole_number
+from callsheet.http.conditions import is_known, one_of, seq_expected, whole_number
 from callsheet.http.fields import checked_params
 from callsheet.http.problems import Problem
 from callsheet.http.reach import command, find, tenant_of
 from callsheet.http.represent import job_json, job_path
 from callsheet.http.schemas import JobPage
 from callsheet.http.submit import Submitting
-from callsheet.jobs.job import Job
+from callsheet.jobs.job import ACTIVE, TERMINAL, Job
 from callsheet.jobs.messages import Cancel, Forget, Retry
 
 MAX_PAGE = 200
+MAX_LOOKS = 20  # pages that are looked through for one that is asked for
+SHOWN = ACTIVE | TERMINAL
 _PLACE = re.compile(rb"(\d{1,15})\.([0-9a-f]{32})\Z")
 B = TypeVar("B")
 
@@ -46,11 +48,17 @@ class JobList:
         self._submitting = submitting
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """A page of jobs, newest first."""
+        """A page of jobs, newest first; of one status, if it is asked for. It may be short, or empty, and yet not be
+        the last: so many are looked at, and no more."""
         limit = whole_number(req, "limit", 50, 1, MAX_PAGE)
-        page, following = await self._jobs.jobs(tenant_of(req), limit, _place(req.get_param("cursor")))
-        shown = [job_json(job) for job in page if job.status != "expired"]
-        _put(resp, JobPage(shown, cursor_of(following)))
+        wanted = {one_of(req, "status", SHOWN)} if req.get_param("status") else SHOWN
+        place, shown = _place(req.get_param("cursor")), list[Job]()
+        for _ in range(MAX_LOOKS):
+            page, place = await self._jobs.jobs(tenant_of(req), limit - len(shown), place)
+            shown += [job for job in page if job.status in wanted]
+            if place is None or len(shown) == limit:
+                break
+        _put(resp, JobPage([job_json(job) for job in shown], cursor_of(place)))
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Submit."""

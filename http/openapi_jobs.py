@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from callsheet.http import schemas
-from callsheet.http.jobs import MAX_PAGE, NoFields, RetryBody
+from callsheet.http.jobs import MAX_PAGE, SHOWN, NoFields, RetryBody
 from callsheet.http.openapi_model import (
     BODY,
     CHANGE,
@@ -25,6 +25,7 @@ from callsheet.http.openapi_model import (
 )
 
 _TAG = "jobs"
+_STATUS: Any = Literal[tuple(sorted(SHOWN))]
 _PAGE = Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)]
 
 
@@ -61,6 +62,7 @@ OPERATIONS: Table = {
         takes=(
             query("limit", _PAGE, "How many at most; 50 unless told."),
             query("cursor", str, "`next` of the page before."),
+            query("status", _STATUS, "Only jobs of this status; a page of them may be short."),
         ),
         answers={200: Answer("A page of jobs.", {JSON: schemas.JobPage}, job_at="/jobs/0/id")},
         problems=("invalid_parameter", "invalid_cursor", "unavailable"),

@@ -146,6 +146,22 @@ def test_the_list_goes_page_by_page_newest_first(api: Api, client: httpx.Client)
     assert len(everything) == len(set(everything))
 
 
+def test_the_list_may_be_of_one_status(api: Api, client: httpx.Client) -> None:
+    made = [api.submit().json()["id"] for _ in range(4)]
+    for job in made[1::2]:
+        client.post(f"/v1/jobs/{job}/cancel").raise_for_status()
+    cancelled, cursor = list[str](), ""
+    while cursor is not None and len(cancelled) < 2:
+        page = client.get(f"/v1/jobs?status=cancelled&limit=1{cursor}").json()
+        assert {job["status"] for job in page["jobs"]} <= {"cancelled"}
+        cancelled += [job["id"] for job in page["jobs"]]
+        cursor = f"&cursor={page['next']}" if page["next"] else None
+    assert cancelled == made[3:0:-2]
+    refused = client.get("/v1/jobs?status=done")
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_parameter")
+    assert "cancelled, cancelling" in refused.json()["detail"]
+
+
 def test_pipelines_show_their_stages_and_the_schema_of_their_params(client: httpx.Client) -> None:
     (sample,) = client.get("/v1/pipelines").json()["pipelines"]
     assert (sample["name"], sample["stages"], sample["description"]) == ("sample", ["one", "two"], "For tests.")
