@@ -10,6 +10,7 @@ from contextlib import ExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
+from callsheet.actors.stores.files import write_all
 from callsheet.actors.stores.uploads import HeldUpload
 from callsheet.config.settings import Settings
 from callsheet.http.problems import Problem
@@ -46,7 +47,7 @@ class Reception:
 
             def write(piece: bytes) -> None:
                 found.update(piece)
-                aside.write(piece)
+                write_all(aside, piece)
 
             await self._read(stream, write)
             await self._flush(write)

@@ -12,6 +12,7 @@ from callsheet.config.redis_server import Kind
 from callsheet.config.settings import Settings, SettingsError
 from tests.clients.node import Node, NodeMissingError, install
 from tests.servers import RedisServer, server_binary
+from tests.small_disk import MountRefusedError, SmallDisk
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -91,6 +92,25 @@ def settings(tmp_path: Path, redis_url: str, broker_url: str) -> Settings:
     """Settings of a role on empty servers and an empty data folder; `settings.model_copy(update=…)` varies them."""
     hosts = ("test",)  # what tests call an application that they ask without a socket
     return Settings(data=tmp_path / "data", redis_url=redis_url, broker_url=broker_url, allowed_hosts=hosts)
+
+
+@pytest.fixture
+def make_disk() -> Iterator[Callable[[Path, int], SmallDisk]]:
+    """Small disks of the test's own: `make_disk(path, 4 << 20)`. Ask for it before whatever works on them."""
+    made: list[SmallDisk] = []
+
+    def make(path: Path, size: int) -> SmallDisk:
+        if os.geteuid() != 0:
+            pytest.skip("only root may mount a small disk")
+        try:
+            made.append(SmallDisk(path, size))
+        except MountRefusedError as refused:
+            missing(f"the right to mount a small disk ({refused})")
+        return made[-1]
+
+    yield make
+    for disk in made:
+        disk.unmount()
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from callsheet.actors.errors import StorageFull
 from callsheet.jobs.job import FileRef
@@ -42,6 +43,14 @@ def storage() -> Iterator[None]:
         if error.errno in FULL:
             raise StorageFull from error
         raise
+
+
+def write_all(file: IO[bytes], piece: bytes) -> None:
+    """Write all of it, though a file without a buffer takes only what fits. Raises StorageFull."""
+    with storage():
+        view = memoryview(piece)
+        while view:
+            view = view[file.write(view) :]
 
 
 @contextlib.contextmanager

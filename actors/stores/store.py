@@ -20,7 +20,7 @@ from typing import Protocol
 import msgspec
 
 from callsheet.actors.keys import JOB_ID
-from callsheet.actors.stores.files import BadFileError, plain_name, storage
+from callsheet.actors.stores.files import BadFileError, plain_name, storage, write_all
 from callsheet.actors.tenants.quota import Claim
 from callsheet.jobs.job import FileRef, InputRef
 from callsheet.pipelines.declare import OutputFile
@@ -77,10 +77,7 @@ class Upload:
         """Append some bytes. Raises StorageFull; QuotaExceeded and Unavailable of its claim."""
         if self.claim is not None:
             self.claim.grow(self.bytes + len(piece))
-        with storage():
-            view = memoryview(piece)
-            while view:
-                view = view[self._file.write(view) :]
+        write_all(self._file, piece)
         self._digest.update(piece)
         self.bytes += len(piece)
 

@@ -209,8 +209,8 @@ class HeldUpload:
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[IO[bytes]]:
-        """A file for bytes that are not the upload's yet, until somebody has seen that they are good."""
-        with tempfile.NamedTemporaryFile(dir=self._folder, prefix="aside-", buffering=0) as file:
+        """A file for bytes that are not the upload's yet, until somebody has seen that they are good. `write_all` to it."""
+        with storage(), tempfile.NamedTemporaryFile(dir=self._folder, prefix="aside-", buffering=0) as file:
             yield file
 
     def declare(self, length: int) -> None:
@@ -283,11 +283,16 @@ def lock(data: IO[bytes]) -> None:
 
 def write_info(folder: Path, info: UploadInfo) -> None:
     """Replace what is known of an upload, durably."""
-    with tempfile.NamedTemporaryFile(dir=folder, prefix="info-", delete=False) as file:
-        file.write(msgspec.json.encode(info))
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(folder / "info")
+    fresh = folder / f"info-{secrets.token_hex(4)}"
+    try:
+        with fresh.open("xb") as file:
+            file.write(msgspec.json.encode(info))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(folder / "info")
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
     sync_folders(folder)
 
 
