@@ -7,7 +7,6 @@ A server says with `ETag` or `Last-Modified` which file it is, and with `Accept-
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import re
 import time
@@ -20,7 +19,7 @@ import msgspec
 
 from callsheet.media import limits
 from callsheet.media.addresses import check_url
-from callsheet.media.errors import MediaError
+from callsheet.media.errors import FULL, MediaError, no_room
 from callsheet.media.pinned import client, resolve
 
 SILENCE_SECONDS = 30.0
@@ -154,8 +153,8 @@ class _Transfer:
             while view:
                 view = view[self._file.write(view) :]
         except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise MediaError("storage_full", "There is no room for the file.", retryable=True) from None
+            if error.errno in FULL:
+                raise no_room() from None
             raise
 
     def _check_size(self, size: int) -> None:

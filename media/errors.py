@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class MediaError(Exception):
     """Work on a file failed. `code` is stable, `message` is for a person and never holds a path."""
@@ -11,3 +15,8 @@ class MediaError(Exception):
         self.code = code
         self.message = message
         self.retryable = retryable
+
+
+def no_room() -> MediaError:
+    """The disk is full. It may not be for long."""
+    return MediaError("storage_full", "There is no room for the file.", retryable=True)

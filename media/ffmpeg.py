@@ -22,11 +22,12 @@ import imageio_ffmpeg
 import msgspec
 
 from callsheet.media.containers import FORMAT_WHITELIST
-from callsheet.media.errors import MediaError
+from callsheet.media.errors import FULL, MediaError, no_room
 from callsheet.media.limits import current
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 Progress = Callable[[float], None]
+FULL_EXITS = tuple(256 - number for number in FULL)  # it ends with the lowest byte of its error code, -errno
 EXIT_BY_SIGNAL = 255  # ffmpeg catches SIGXCPU (as SIGTERM and SIGINT, which nobody here sends) and ends with this
 TAIL_LINES = 60
 TAIL_WIDTH = 400
@@ -65,7 +66,7 @@ def run(
     """Run ffmpeg and give back the tail of what it said; with `output=None` its output is only measured, not kept.
 
     `duration` (seconds of output expected) scales `progress`, which gets fractions 0..1. The suffix of `output` chooses
-    the container unless `-f` does. MediaError: conversion_failed; its note (`__notes__`) holds the tail, without paths.
+    the container unless `-f` does. MediaError: conversion_failed, storage_full; the note of the former (`__notes__`) holds the tail, without paths.
     """
     limits = limits or ChildLimits()
     parent = output.parent if output else None
@@ -167,6 +168,8 @@ def _follow(stream: IO[str], duration: float, progress: Progress | None) -> None
 
 
 def _failed(code: int, said: str) -> MediaError:
+    if code in FULL_EXITS:
+        return no_room()
     if code in (-signal.SIGXCPU, EXIT_BY_SIGNAL):
         message = "Converting the file needed more processor time than is allowed."
     elif code < 0:

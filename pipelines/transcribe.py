@@ -109,11 +109,12 @@ def artifacts(context: StageContext) -> StageOutput:
     for number, (name, media_type, render) in enumerate(ARTIFACTS):
         try:
             made = render(transcript)
-            (context.folder / name).write_bytes(made.encode() if isinstance(made, str) else made)
-            files.append(OutputFile(name, media_type, artifact=True))
         except Exception as error:  # noqa: BLE001  (whatever a renderer trips over, it costs its own file only)
             context.log(f"{name}: {type(error).__name__}")
             warnings.append(warning("artifact_failed", f"{name} could not be made."))
+        else:
+            (context.folder / name).write_bytes(made.encode() if isinstance(made, str) else made)
+            files.append(OutputFile(name, media_type, artifact=True))
         context.progress((number + 1) / len(ARTIFACTS), name)
     changed = _result(transcript) | {"corrected": True} if corrected else _description(transcript)
     return StageOutput(files=tuple(files), result={"warnings": warnings, **changed})

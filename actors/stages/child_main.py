@@ -29,6 +29,7 @@ from callsheet.actors.pipelines import PipelineError, Pipelines, load_pipelines
 from callsheet.actors.stages.child_wire import Done, Raised, Ready, Request, Setup, receive
 from callsheet.actors.stages.context import ChildContext, Speaker, Voice
 from callsheet.config.process import die_with_parent
+from callsheet.media.errors import FULL, no_room
 from callsheet.media.providers.base import configure as configure_providers
 from callsheet.pipelines.declare import Pipeline, StageError, StageOutput
 from callsheet.pipelines.fetch import pipeline as fetching
@@ -179,12 +180,22 @@ def _bad(what: str) -> StageError:
 
 def _raised(error: BaseException) -> Raised:
     """A MediaError or StageError says it all; anything else is a bug of the stage: the log gets the traceback, and the
-    client its text without paths."""
+    client its text without paths. A full disk is nobody's bug, whoever ran into it first and made what of it."""
+    if _disk_is_full(error):
+        error = no_room()
     code, message = getattr(error, "code", None), getattr(error, "message", None)
     if isinstance(code, str) and isinstance(message, str) and isinstance(error, Exception):
         return Raised(code, message, bool(getattr(error, "retryable", False)))
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return Raised("stage_error", without_paths(text), details=_traceback())
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if getattr(error, "errno", None) in FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def without_paths(text: str) -> str:

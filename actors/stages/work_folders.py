@@ -18,6 +18,8 @@ from pathlib import Path
 
 import structlog
 
+from callsheet.actors.stores.files import storage
+
 log = structlog.get_logger("worker")
 LOCK = ".lock"
 
@@ -36,7 +38,7 @@ class WorkFolders:
 
     @contextlib.contextmanager
     def folder(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[Path]:
-        """An empty folder for one run, removed at the end with all that is in it.
+        """An empty folder for one run, removed at the end with all that is in it. Raises StorageFull.
 
         One that is still empty serves again, unless the run was `stopped` or failed: where Redis fsyncs on the same
         disk, making a folder and removing it waits for that (an eighth of the time of a stage that does nothing).
@@ -56,7 +58,8 @@ class WorkFolders:
         with contextlib.suppress(IndexError):
             return self._empty.pop()
         folder = self._home / str(next(self._numbers))
-        folder.mkdir(mode=stat.S_IRWXU)
+        with storage():
+            folder.mkdir(mode=stat.S_IRWXU)
         return folder
 
     def _remove(self, folder: Path) -> None:

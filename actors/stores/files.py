@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import shutil
@@ -16,11 +15,11 @@ from typing import IO
 
 from callsheet.actors.errors import StorageFull
 from callsheet.jobs.job import FileRef
+from callsheet.media.errors import FULL
 from callsheet.pipelines.declare import OutputFile
 
 MAX_NAME = 200  # bytes; file systems take 255, and a client's shell may add to it
 PIECE = 1 << 20
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class BadFileError(ValueError):

@@ -156,10 +156,14 @@ class FolderStore:
     def _copied(self, ready: Path) -> Path:
         """The same files on the store's own disk, where a rename is atomic."""
         copy = Path(tempfile.mkdtemp(prefix="copy-", dir=self._incoming))
-        for file in ready.iterdir():
-            shutil.copyfile(file, copy / file.name)
-            sync_file(copy / file.name)
-        sync_folders(copy)
+        try:
+            for file in ready.iterdir():
+                shutil.copyfile(file, copy / file.name)
+                sync_file(copy / file.name)
+            sync_folders(copy)
+        except BaseException:
+            remove(copy)
+            raise
         return copy
 
 

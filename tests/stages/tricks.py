@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from callsheet.jobs.graph import RetryPolicy
+from callsheet.media import ffmpeg
 from callsheet.media.errors import MediaError
 from callsheet.media.limits import current
 from callsheet.pipelines.declare import OutputFile, Pipeline, StageContext, StageError, StageOutput, stage
@@ -79,6 +80,21 @@ def write(context: StageContext) -> StageOutput:
         result={"input": context.input.path.read_text(), "temporary": left.name},
         input={"duration": 2.5},
     )
+
+
+def fills(context: StageContext) -> StageOutput:
+    """A file of `count` bytes, none of which is like its neighbours."""
+    with (context.folder / "words.txt").open("wb") as file:
+        for start in range(0, context.params.count, 1 << 16):
+            file.write(start.to_bytes(8, "big") * (1 << 13))
+    return StageOutput(files=(OutputFile("words.txt", "text/plain", artifact=True),))
+
+
+def converts(context: StageContext) -> StageOutput:
+    """`count` seconds of noise, by ffmpeg."""
+    noise = ("-f", "lavfi", "-i", f"anoisesrc=duration={context.params.count}")
+    ffmpeg.run([], noise, context.folder / "noise.wav")
+    return StageOutput(files=(OutputFile("noise.wav", "audio/wav", artifact=True),))
 
 
 def gated_write(context: StageContext) -> StageOutput:
@@ -218,7 +234,7 @@ TRICKS: dict[str, Callable[[StageContext], StageOutput | None]] = {
     for f in (nothing, warm, write, gated_write, chatter, last_word, talk, pieces, stuck, deaf, segfault, leave, greedy)
 }
 TRICKS |= {f.__name__: f for f in (fails, says_no, bad_media, leaves_a_process, talks_later, waits)}
-TRICKS |= {f.__name__: f for f in (environment, limits)}
+TRICKS |= {f.__name__: f for f in (environment, limits, fills, converts)}
 TRICKS |= {
     "link": _link,
     "missing": _gives(StageOutput(files=(OutputFile("words.txt", "text/plain"),))),
@@ -230,6 +246,7 @@ TRICKS |= {
 
 one = Pipeline(name="one", params=Params, stages=(stage(act, name="act", retry=ONCE),))
 twice = Pipeline(name="twice", params=Params, stages=(stage(act, name="act", retry=RetryPolicy(tries=2, base=0.05)),))
+patient = Pipeline(name="patient", params=Params, stages=(stage(act, name="act", retry=RetryPolicy(tries=9, base=0.2)),))
 hasty = Pipeline(name="hasty", params=Params, stages=(stage(act, name="act", retry=ONCE, deadline=0.5),))
 
 
@@ -281,4 +298,4 @@ kept = Pipeline(
     stages=(stage(make, version="1", uses=("count",)), stage(take, needs=("make",), version="1")),
 )
 
-REFERENCES = tuple(f"tests.stages.tricks:{name}" for name in ("one", "twice", "hasty", "graph", "kept"))
+REFERENCES = tuple(f"tests.stages.tricks:{name}" for name in ("one", "twice", "patient", "hasty", "graph", "kept"))
