@@ -66,7 +66,8 @@ def run(
     """Run ffmpeg and give back the tail of what it said; with `output=None` its output is only measured, not kept.
 
     `duration` (seconds of output expected) scales `progress`, which gets fractions 0..1. The suffix of `output` chooses
-    the container unless `-f` does. MediaError: conversion_failed, storage_full; the note of the former (`__notes__`) holds the tail, without paths.
+    the container unless `-f` does. MediaError: storage_full; conversion_failed, its note (`__notes__`) holds the tail,
+    without paths.
     """
     limits = limits or ChildLimits()
     parent = output.parent if output else None

@@ -209,7 +209,7 @@ class HeldUpload:
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[IO[bytes]]:
-        """A file for bytes that are not the upload's yet, until somebody has seen that they are good. `write_all` to it."""
+        """A file for bytes that are not the upload's yet, until they are seen to be good. Raises StorageFull."""
         with storage(), tempfile.NamedTemporaryFile(dir=self._folder, prefix="aside-", buffering=0) as file:
             yield file
 

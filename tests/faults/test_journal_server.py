@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import httpx
+import psutil
 import pytest
 import redis
 
@@ -13,6 +16,9 @@ from callsheet.actors.errors import Unavailable
 from callsheet.actors.keys import PartitionKeys, new_job_id
 from tests.actors.kit import ENDED, check_job, eventually, submission
 from tests.faults.conftest import PARTITIONS, Service, no_dispatch_ran_twice
+from tests.http.service import Api
+from tests.servers import RedisServer
+from tests.small_disk import SmallDisk
 
 
 @contextmanager
@@ -144,3 +150,47 @@ def test_full_it_refuses_and_once_there_is_room_everything_goes_on(service: Serv
     service.all_end()
     service.check()
     no_dispatch_ran_twice(workers)
+
+
+@pytest.fixture
+def disk(make_disk: Callable[[Path, int], SmallDisk], tmp_path: Path) -> SmallDisk:
+    """The disk of the journal, if that is the first server that is made."""
+    return make_disk(tmp_path / "redis-0", 32 << 20)
+
+
+def dead(server: RedisServer) -> bool:
+    return psutil.Process(server.pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_its_disk_full_it_ends_and_with_room_again_it_has_all_it_accepted(
+    disk: SmallDisk, service: Service, tmp_path: Path
+) -> None:
+    """With `appendfsync always` the server ends rather than answer what it could not write."""
+    host = service.host().ready()
+    workers = service.workers()
+    addresses = {"redis_url": service.journal.url, "broker_url": service.broker.url}
+    api = Api(tmp_path / "api.log", data=str(tmp_path / "data"), pipelines="tests.http.sample:pipeline", **addresses)
+    try:
+        api.wait()
+        with load(service):
+            eventually(more(service, 25))
+            disk.fill(leave=64 << 10)
+            eventually(lambda: dead(service.journal), why="it goes on without a disk")
+            for request in (api.submit, lambda: httpx.get(f"{api.url}/v1/jobs/{service.accepted[0]}")):
+                answer = request()
+                assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+                assert int(answer.headers["retry-after"]) > 0
+            assert httpx.get(f"{api.url}/readyz").status_code == 503
+            assert api.files() == []
+            disk.empty()
+            service.journal.restart()
+            eventually(more(service, 25))
+        api.wait()
+        assert api.submit().status_code == 202
+        service.all_end()
+        service.check()
+    finally:
+        api.kill()
+    no_dispatch_ran_twice(workers)
+    assert host.alive
+    assert service.unavailable > 0

@@ -246,7 +246,9 @@ TRICKS |= {
 
 one = Pipeline(name="one", params=Params, stages=(stage(act, name="act", retry=ONCE),))
 twice = Pipeline(name="twice", params=Params, stages=(stage(act, name="act", retry=RetryPolicy(tries=2, base=0.05)),))
-patient = Pipeline(name="patient", params=Params, stages=(stage(act, name="act", retry=RetryPolicy(tries=9, base=0.2)),))
+patient = Pipeline(
+    name="patient", params=Params, stages=(stage(act, name="act", retry=RetryPolicy(tries=9, base=0.2)),)
+)
 hasty = Pipeline(name="hasty", params=Params, stages=(stage(act, name="act", retry=ONCE, deadline=0.5),))
 
 
