@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -38,4 +39,5 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
 
 
 def _post_fork(_arbiter: Any, worker: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until it serves: the arbiter's handler, inherited, would swallow it
     die_with_parent(worker.ppid)

@@ -73,6 +73,7 @@ class Body:
 
         Any number of times: for the server a wait that was given up means that the client has gone, so there is one.
         """
+        self._ended = True  # nothing more is wanted of the body: what comes now is that the client has gone
         if self._leaving is None:
             self._leaving = asyncio.create_task(self._until_left())
         await asyncio.shield(self._leaving)

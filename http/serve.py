@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
@@ -45,6 +47,13 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn carries no type
 
 
 def run_api(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises SettingsError where an address is missing."""
+    """Serve until SIGTERM or SIGINT. The master and the serving processes leave without the interpreter's own ceremony:
+    it waits for threads that may be stuck in a file or in Redis, and takes a tenth of a second of CPU, which was two
+    seconds on a loaded machine. Everything is closed by now. Raises SettingsError where an address is missing."""
     _ = settings.journal, settings.broker
-    Server(settings).run()
+    try:
+        Server(settings).run()
+    except SystemExit as end:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))

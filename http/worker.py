@@ -97,14 +97,21 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._serving: asyncio.Task[Any] | None = None
 
     def init_process(self) -> None:
         """Have our connections made where gunicorn makes its own."""
         gasgi.ASGIProtocol = Connection
         super().init_process()
 
+    async def _serve(self) -> None:
+        self._serving = asyncio.current_task()
+        await super()._serve()
+
     def handle_exit_signal(self) -> None:
         """SIGTERM: let watchers go at once, idle connections too, and the rest in time to clean up behind them."""
+        if self.alive and self.servers and self._serving is not None:
+            self._serving.cancel()  # out of its sleep of a second between two heartbeats, and on to its shutdown
         super().handle_exit_signal()
         if stop := self.state.get("stop"):
             stop()

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,9 +24,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from callsheet.http import worker
-from tests.http.service import Api, Stages, submit
+from callsheet.http.body import LINGER_SECONDS, Body
+from tests.http.service import Api, Role, Stages, eventually
 from tests.http.test_problems import FILE, PIPELINE, form
-from tests.http.test_uploads import chunk, dial
+from tests.http.test_uploads import answer_of, chunk, dial
 
 
 def test_open_feeds_are_let_go_when_the_service_stops(make_api: Callable[..., Api]) -> None:
@@ -73,15 +75,49 @@ def test_an_upload_that_does_not_end_is_cut_in_time_and_leaves_nothing(make_api:
 
 
 def test_a_request_under_way_is_answered_before_the_end(make_api: Callable[..., Api]) -> None:
-    """One whose owner does not answer takes its two seconds; stopping waits for it."""
-    api = make_api(path="/healthz", graceful_seconds="5", partitions="16", reply_timeout="1")
-    answers = list[httpx.Response]()
-    asking = threading.Thread(target=lambda: answers.append(submit(api.url, b"x" * 1_000_000)))
-    asking.start()
-    asking.join(0.02)
-    api.stop()
-    asking.join(10)
-    assert [a.status_code for a in answers] in ([202], [])  # refused to connect, or answered: never cut off
+    api = make_api(graceful_seconds="5")
+    with dial(api) as link:
+        link.sendall(chunk(form(PIPELINE, FILE, end="")) + chunk(b"x" * 300_000))
+        eventually(api.files)
+        api.process.terminate()
+        eventually(lambda: refuses(api))
+        link.sendall(chunk(b"\r\n--x--\r\n") + b"0\r\n\r\n")
+        assert answer_of(link)[0] == 202
+    assert api.process.wait(12) == 0
+
+
+def refuses(api: Api) -> bool:
+    """Whether nobody listens any more."""
+    with socket.socket() as link:
+        return link.connect_ex(("127.0.0.1", api.port)) != 0
+
+
+def test_a_request_whose_client_was_watched_waits_for_no_more_of_its_body() -> None:
+    """It waited two seconds behind each feed that ended, and so did the end of the service."""
+
+    async def story() -> None:
+        nothing_comes = asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            await nothing_comes.wait()
+            raise AssertionError
+
+        body = Body(receive, 30.0)
+        await body.receive()
+        watching = asyncio.create_task(body.left())
+        await asyncio.sleep(0)
+        body.close()
+        await asyncio.wait_for(body.discard(), LINGER_SECONDS / 2)
+        watching.cancel()
+
+    asyncio.run(story())
+
+
+def test_a_server_that_cannot_start_says_so_by_its_exit_code(
+    api: Api, addresses: dict[str, str], tmp_path: Path
+) -> None:
+    another = Role("api", tmp_path / "api.log", **{**addresses, "data": str(tmp_path), "port": str(api.port)})
+    assert another.process.wait(30) == 1
 
 
 def test_headers_that_do_not_come_are_answered_408(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,6 +222,12 @@ def test_gunicorn_still_has_the_names_that_the_worker_builds_on() -> None:
                  "_websocket"):  # fmt: skip
         assert f"self.{name} = " in made
     assert callable(gasgi.ASGIWorker.handle_exit_signal)
+    loop = inspect.getsource(gasgi.ASGIWorker._serve).partition("while self.alive:")[2]
+    assert [line.strip() for line in loop.splitlines() if "await" in line or "except" in line] == [
+        "await asyncio.sleep(1.0)",  # what a cancel comes into
+        "except asyncio.CancelledError:",
+        "await self._shutdown()",
+    ]
 
 
 def test_an_early_refusal_leaves_the_connection_usable_or_closed(api: Api, stages: Stages) -> None:
