@@ -75,7 +75,7 @@ class JobEvents:
     async def _follow(self, job: str, after: int) -> AsyncGenerator[bytes, None]:
         async with aclosing(self._feed.follow(job, after, self._ping_seconds)) as batches:
             async for batch in batches:
-                yield b"".join(entry.frame for entry in batch) or PING
+                yield batch[0].frame if len(batch) == 1 else b"".join(entry.frame for entry in batch) or PING
                 after = batch[-1].seq if batch else after
                 if self._feed.is_the_end(job, after):
                     return

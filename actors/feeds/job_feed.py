@@ -17,7 +17,7 @@ from callsheet.actors.client import Jobs
 from callsheet.actors.errors import CallsheetError
 from callsheet.actors.feeds.pokes import Pokes
 from callsheet.actors.keys import feed_channel
-from callsheet.actors.tasks import RETRY_SECONDS, end_tasks, rings
+from callsheet.actors.tasks import RETRY_SECONDS, Bell, Patience, end_tasks
 from callsheet.actors.telemetry.metrics import WATCHERS
 from callsheet.actors.wire import EventEntry
 from callsheet.jobs.events import TERMINAL_EVENTS
@@ -86,8 +86,9 @@ class _Tail:
         self.gone = False
         self.ended = False  # the job is over, as of `seq`
         self.ring: deque[FeedEntry] = deque()
+        self._latest: tuple[int, int, list[FeedEntry]] = (-1, -1, [])
         self._bytes = 0
-        self.bell = asyncio.Event()  # rung, and replaced, when there is more to see
+        self.bell = Bell()  # rung, and replaced, when there is more to see
         self.poked = asyncio.Event()
         self.reader: asyncio.Task[None] | None = None
         self._jobs = jobs
@@ -140,15 +141,19 @@ class _Tail:
 
     def ring_bell(self) -> None:
         """Wake everybody who waits."""
-        bell, self.bell = self.bell, asyncio.Event()
-        bell.set()
+        bell, self.bell = self.bell, Bell()
+        bell.ring()
 
     def after(self, seq: int) -> list[FeedEntry] | None:
         """The next events after `seq`, [] when there are none yet, None when the ring does not reach back so far."""
         if seq >= self.seq:
             return []
-        skip = seq + 1 - self.ring[0].seq if self.ring else -1
-        return one_batch(islice(self.ring, skip, None)) if skip >= 0 else None
+        if self._latest[:2] != (seq, self.seq):  # most watchers are where the one before them is
+            skip = seq + 1 - self.ring[0].seq if self.ring else -1
+            if skip < 0:
+                return None
+            self._latest = (seq, self.seq, one_batch(islice(self.ring, skip, None)))
+        return self._latest[2]
 
 
 class Feed:
@@ -167,6 +172,7 @@ class Feed:
         """
         tail = self._join(job)
         WATCHERS.labels("job").inc()
+        patience = Patience(idle)
         try:
             await self._settle(tail, after)
             while not self.stopping:
@@ -179,11 +185,12 @@ class Feed:
                     yield batch
                 elif tail.gone:
                     raise CursorLostError
-                elif not await rings(bell, idle):
+                elif not await patience.rings(bell):
                     yield []
         finally:
             tail.watchers -= 1
             WATCHERS.labels("job").dec()
+            patience.close()
 
     def is_newest(self, job: str, seq: int) -> bool:
         """Whether a job that was just followed has no event after `seq`, as far as is known."""

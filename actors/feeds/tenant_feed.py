@@ -14,7 +14,7 @@ from callsheet.actors.errors import CallsheetError
 from callsheet.actors.feeds.job_feed import CATCHING_UP, RING, RING_BYTES, CursorLostError, one_batch
 from callsheet.actors.feeds.pokes import Pokes
 from callsheet.actors.feeds.tenant_log import Cursor, TenantEvent, TenantLog, cursor_text
-from callsheet.actors.tasks import RETRY_SECONDS, end_tasks, rings
+from callsheet.actors.tasks import RETRY_SECONDS, Bell, Patience, end_tasks
 from callsheet.actors.telemetry.metrics import WATCHERS
 
 RENEW_SECONDS = 3600.0
@@ -53,7 +53,7 @@ class _Tail:
         self.count = 0
         self.lives = 0  # how often the events did not continue from where we were
         self.ring: deque[TenantEntry] = deque()
-        self.bell = asyncio.Event()  # rung, and replaced, when there is more to see
+        self.bell = Bell()  # rung, and replaced, when there is more to see
         self.poked = asyncio.Event()
         self.reader: asyncio.Task[None] | None = None
         self._bytes = 0
@@ -94,8 +94,8 @@ class _Tail:
 
     def ring_bell(self) -> None:
         """Wake everybody who waits."""
-        bell, self.bell = self.bell, asyncio.Event()
-        bell.set()
+        bell, self.bell = self.bell, Bell()
+        bell.ring()
 
     def after(self, count: int) -> list[TenantEntry] | None:
         """The entries after the first `count`, [] when there are none yet, None when the ring does not reach back."""
@@ -131,6 +131,7 @@ class TenantFeed:
         tail = self._join(tenant)
         place: int | None = None  # in the ring, once the watcher is where the ring is
         WATCHERS.labels("tenant").inc()
+        patience = Patience(idle)
         try:
             lives = await self._settle(tail)
             while not self.stopping:
@@ -148,11 +149,12 @@ class TenantFeed:
                 if batch:
                     after = batch[-1].cursor
                     yield batch
-                elif place is not None and not await rings(bell, idle):
+                elif place is not None and not await patience.rings(bell):
                     yield []
         finally:
             tail.watchers -= 1
             WATCHERS.labels("tenant").dec()
+            patience.close()
 
     def stop(self) -> None:
         """Let every watcher go."""
