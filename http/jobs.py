@@ -80,7 +80,7 @@ class OneJob:
         """Forget it: its files, then its record."""
         job = await find(self._jobs, job_id, tenant_of(req))
         message = Forget(if_match=seq_expected(req, job.seq))
-        if await command(req, self._jobs, job_id, message):
+        if await command(req, self._jobs, job, message):
             resp.status = 204
         else:
             put_job(resp, job, 202)
@@ -96,7 +96,7 @@ class CancelJob:
         """Stop the job."""
         job = await find(self._jobs, job_id, tenant_of(req))
         converted(await read_json(req), NoFields)
-        await command(req, self._jobs, job_id, Cancel(if_match=seq_expected(req, job.seq)))
+        await command(req, self._jobs, job, Cancel(if_match=seq_expected(req, job.seq)))
         put_job(resp, await self._jobs.job(job_id) or job, 202)
 
 
@@ -111,7 +111,7 @@ class RetryJob:
         """Open the next attempt."""
         job = await find(self._jobs, job_id, tenant_of(req))
         message = retry_message(self._pipelines, job, await read_json(req), seq_expected(req, job.seq))
-        await command(req, self._jobs, job_id, message)
+        await command(req, self._jobs, job, message)
         put_job(resp, await self._jobs.job(job_id) or job, 202)
 
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import NoAnswer
 from callsheet.actors.keys import JOB_ID
+from callsheet.actors.telemetry import tracing
 from callsheet.http.conditions import idempotency_key
 from callsheet.http.problems import Problem
 from callsheet.http.represent import as_submitted
@@ -62,19 +63,20 @@ async def send(jobs: Jobs, job_id: str, message: Message) -> Outcome | None:
         return None
 
 
-async def command(req: falcon.asgi.Request, jobs: Jobs, job_id: str, message: AnyCommand) -> Outcome | None:
+async def command(req: falcon.asgi.Request, jobs: Jobs, job: Job, message: AnyCommand) -> Outcome | None:
     """Send what this request wants of a job: the outcome, None as in `send`; a refusal is raised as a Problem.
 
     Under an idempotency key the message has a name of its own, by which the owner knows it again for a day: repeated,
     it is answered and not applied; anything else under that name is refused.
     """
+    tracing.link(job.origin.traceparent, job=job.id)
     key = idempotency_key(req)
     if key is None:
-        return accepted(await send(jobs, job_id, message))
+        return accepted(await send(jobs, job.id, message))
     message = replace(message, request=hashlib.sha256(encode_message(message)).hexdigest()[:32])
-    name = hashlib.sha256(f"{job_id} {key}".encode()).hexdigest()[:32]
+    name = hashlib.sha256(f"{job.id} {key}".encode()).hexdigest()[:32]
     try:
-        outcome = await jobs.ask(job_id, message, mid=name)
+        outcome = await jobs.ask(job.id, message, mid=name)
     except NoAnswer:
         return None
     if outcome.request != message.request:

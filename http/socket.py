@@ -17,6 +17,7 @@ from callsheet.actors.errors import CallsheetError
 from callsheet.actors.feeds.job_feed import CursorLostError, Feed
 from callsheet.actors.pipelines import Pipelines
 from callsheet.actors.tasks import end_tasks
+from callsheet.actors.telemetry import tracing
 from callsheet.http.auth import may
 from callsheet.http.body import parse_json
 from callsheet.http.conditions import whole_number
@@ -177,7 +178,8 @@ class Session:
             message = retry_message(self._pipelines, job, members, None)
         else:
             raise Problem("invalid_field", "type is 'cancel' or 'retry'")
-        outcome = await send(self._jobs, self._job, message)
+        with tracing.span(f"ws {command}", job.origin.traceparent, job=job.id):
+            outcome = await send(self._jobs, self._job, message)
         if outcome is None:
             return {"ok": None, "code": "no_answer"}  # neither done nor refused: it will be applied
         self._promised = max(self._promised, outcome.seq if outcome.ok else 0)

@@ -68,7 +68,7 @@ class RedeliverWebhook:
         job = await find(self._jobs, job_id, tenant_of(req))
         wanted = converted(await read_json(req), RedeliverBody)
         message = Redeliver(seq=wanted.seq, if_match=seq_expected(req, job.seq))
-        await command(req, self._jobs, job_id, message)
+        await command(req, self._jobs, job, message)
         resp.status = 202
         _put(resp, await self._jobs.job(job_id) or job)
 

@@ -45,6 +45,13 @@ class Tracer:
         span = self._tracer.start_span(name, context=_below(traceparent), attributes=facts)
         return span, context.attach(trace.set_span_in_context(span))
 
+    def link(self, traceparent: str, facts: Facts) -> None:
+        """See tracing.link."""
+        span, other = trace.get_current_span(), trace.get_current_span(_below(traceparent)).get_span_context()
+        span.set_attributes(facts)
+        if other.is_valid:
+            span.add_link(other)
+
     def end(self, begun: Any, name: str, facts: Facts) -> None:
         """End what `begin` gave, under the name that is known by now."""
         span, token = begun

@@ -1,7 +1,8 @@
 """Traces, off unless asked for: spans of the request, of each decision with its commit, and of each stage.
 
 A job carries the `traceparent` of the request that made it (`Origin`), so all that happens to it later, in whichever
-process, belongs to that request's trace. While they are off a span costs a look at a variable.
+process, belongs to that request's trace; requests that command it are linked with it. While they are off a span costs a
+look at a variable.
 """
 
 from __future__ import annotations
@@ -60,6 +61,12 @@ def current() -> str:
 def begin(name: str, traceparent: str, **facts: str | int) -> Any:
     """A span that is the current one from now on in this context; None while traces are off. `end` it."""
     return None if _tracer is None else _tracer.begin(name, traceparent, facts)
+
+
+def link(traceparent: str, **facts: str | int) -> None:
+    """Link the current span with `traceparent`, if that is one: it has to do with that trace, and is none of it."""
+    if _tracer is not None:
+        _tracer.link(traceparent, facts)
 
 
 def end(begun: Any, name: str, **facts: str | int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from websockets.sync.client import connect
 
 from callsheet.actors.telemetry import tracing
 from callsheet.config.settings import Settings, SettingsError
@@ -104,6 +105,18 @@ def test_a_job_is_one_trace_from_the_clients_span_to_its_stages(api: Api, collec
     assert {span.trace_id.hex() for _, span in collector.spans if span.name.startswith(("stage", "decide"))} == {TRACE}
     facts = {a.key: a.value.string_value for a in collector.named("stage two")[0].attributes}
     assert (facts["job"], facts["pipeline"], facts["stage"]) == (answer.json()["id"], "sample", "two")
+
+    job = answer.json()["id"]
+    assert httpx.post(f"{api.url}/v1/jobs/{job}/retry").status_code == 202
+    assert httpx.post(f"{api.url}/v1/jobs/{job}/cancel").status_code in (202, 409)  # it may be faster
+    for command in ("retry", "cancel"):
+        (span,) = eventually(lambda name=f"POST /v1/jobs/{{job_id}}/{command}": collector.named(name))  # type: ignore[misc]
+        assert [(link.trace_id.hex(), link.span_id) for link in span.links] == [(TRACE, request.span_id)]
+        assert span.trace_id.hex() != TRACE
+    with connect(f"{api.url.replace('http', 'ws')}/v1/jobs/{job}/ws") as socket:
+        socket.send('{"type": "cancel"}')
+        (span,) = eventually(lambda: collector.named("ws cancel"))
+    assert (span.trace_id.hex(), span.parent_span_id) == (TRACE, request.span_id)
 
 
 def test_without_an_address_nothing_is_traced_and_nothing_imported(settings: Settings) -> None:
