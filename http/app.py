@@ -83,7 +83,7 @@ def create_app(settings: Settings) -> App:
     for path, resource in (
         ("/", Index()),
         ("/healthz", Alive()),
-        ("/readyz", Ready(jobs, settings.data)),
+        ("/readyz", Ready(jobs, store, settings.data)),
         ("/metrics", Metrics(figures)),
         *documents(pipelines, needs_keys=settings.needs_keys),
         ("/v1/pipelines", PipelineList(pipelines)),

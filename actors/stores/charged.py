@@ -84,6 +84,10 @@ class ChargedStore:
         """See ArtifactStore."""
         return self._store.orphans(older_than_seconds)
 
+    def check(self) -> None:
+        """See ArtifactStore."""
+        self._store.check()
+
     def sweep(self, older_than_seconds: float) -> None:
         """See ArtifactStore."""
         self._store.sweep(older_than_seconds)

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
-from callsheet.actors.errors import CorruptRecord
+from callsheet.actors.errors import CorruptRecord, StoreAway
 from callsheet.actors.keys import JOB_ID
 from callsheet.actors.stores.files import (
     describe,
@@ -134,6 +134,11 @@ class FolderStore:
     def orphans(self, older_than_seconds: float) -> list[str]:
         """See ArtifactStore."""
         return [job.name for job in old_in(self._jobs, older_than_seconds) if JOB_ID.match(job.name)]
+
+    def check(self) -> None:
+        """See ArtifactStore. On a share that does not answer this hangs, like everything."""
+        if not all(os.access(folder, os.R_OK | os.W_OK | os.X_OK) for folder in (self._jobs, self._incoming)):
+            raise StoreAway("the store's folder cannot be written")
 
     def sweep(self, older_than_seconds: float) -> None:
         """See ArtifactStore."""

@@ -179,6 +179,10 @@ class S3Store:
             changed[job] = max(found["last_modified"], changed.get(job, found["last_modified"]))
         return [job for job, at in changed.items() if at <= before and JOB_ID.match(job)]
 
+    def check(self) -> None:
+        """See ArtifactStore. Lists what never is: that asks for the bucket, and not for a page of its keys."""
+        next(self._list("nothing"), None)
+
     def sweep(self, older_than_seconds: float) -> None:
         """See ArtifactStore. Nothing is ever left in the bucket: an object that is not whole does not exist."""
         sweep_old(self._incoming, older_than_seconds)

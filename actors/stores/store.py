@@ -139,6 +139,9 @@ class ArtifactStore(Protocol):
     def orphans(self, older_than_seconds: float) -> list[str]:
         """Jobs with files that did not change lately: whoever has no record of one may `remove_job` it."""
 
+    def check(self) -> None:
+        """Raise StoreAway unless files can be kept now, as far as one cheap look can tell."""
+
     def sweep(self, older_than_seconds: float) -> None:
         """Remove what crashed processes left of uploads and copies."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import socket
 import sys
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -134,12 +136,33 @@ def test_a_bucket_that_is_missing_fails_the_stage_for_now_and_the_log_says_what_
 def test_without_a_bucket_a_submission_is_refused_for_now(apart: Apart) -> None:
     api = apart.another_api(store_url="s3://no-such-bucket")
     try:
-        wait_for(lambda: api._answers("/readyz"), 60)
+        wait_for(lambda: api._answers("/healthz"), 60)
         answer = api.submit(b"some sound", pipeline="one")
         assert (answer.status_code, answer.json()["code"]) == (503, "store_misconfigured")
         assert int(answer.headers["retry-after"]) > 0
         assert "no-such-bucket" not in answer.text
-        assert api.said().count("does not exist: create it") == 1
+        unready = httpx.get(f"{api.url}/readyz")
+        assert (unready.status_code, unready.json()["code"]) == (503, "not_ready")
+        assert "no-such-bucket" not in unready.text
+        assert "does not exist: create it" in api.said()
         assert list((api.data / "store" / "incoming").iterdir()) == [], "the upload is not kept"
     finally:
         api.kill()
+
+
+def test_a_bucket_that_says_nothing_makes_it_unready_in_time_and_is_asked_once(apart: Apart) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        api = apart.another_api(store_endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}", api_workers="1")
+        try:
+            wait_for(lambda: api._answers("/healthz"), 60)
+            with ThreadPoolExecutor(4) as pool:
+                answers = list(pool.map(lambda _: httpx.get(f"{api.url}/readyz", timeout=10), range(4)))
+            assert [(a.status_code, a.json()["code"]) for a in answers] == [(503, "not_ready")] * 4
+            silent.settimeout(5)
+            asked, _ = silent.accept()
+            silent.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                silent.accept()
+            asked.close()
+        finally:
+            api.kill()
