@@ -131,8 +131,11 @@ class Manners:
         refuse_foreign_origin(req)
 
     async def process_response(self, _req: Any, resp: falcon.asgi.Response, _resource: Any, _succeeded: bool) -> None:
-        """No browser guesses a type."""
+        """No browser guesses a type. And what says nothing of caches is kept by its client alone, which asks about it
+        each time, or by nobody, where nobody could. To a shared cache `X-API-Key` is a header like any other."""
         resp.set_header("X-Content-Type-Options", "nosniff")
+        if resp.get_header("Cache-Control") is None:
+            resp.set_header("Cache-Control", "private, no-cache" if resp.get_header("ETag") else "no-store")
 
 
 def refuse_foreign_origin(req: falcon.asgi.Request) -> None:

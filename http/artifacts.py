@@ -71,11 +71,14 @@ class ArtifactFile:
         file, at = found
         refuse_other_version(req, file.sha256, at)
         inline = whole_number(req, "inline", 0, 0, 1) == 1 and bare_type(file.media_type) in SHOWN
-        _put_headers(resp, file, inline=inline)
-        _put_validators(resp, f'"{file.sha256}"', at)
+        tag = f'"{file.sha256}"'
         if is_known(req, file.sha256, at):
             resp.status = 304
-        elif req.method == "GET" and not inline and (url := await self._elsewhere(job_id, file)):
+            resp.set_header("ETag", tag)
+            return
+        _put_headers(resp, file, inline=inline)
+        _put_validators(resp, tag, at)
+        if req.method == "GET" and not inline and (url := await self._elsewhere(job_id, file)):
             _send_there(resp, url)
         else:
             await self._put_bytes(req, resp, job_id, file)
@@ -113,14 +116,14 @@ class ArtifactZip:
         job = await find(self._jobs, job_id, tenant_of(req))
         packed = entries(published(job))
         tag = _tag_of(packed)
-        resp.content_type = "application/zip"
-        resp.set_header("Content-Disposition", disposition(f"{job_id}.zip"))
-        resp.set_header("Content-Security-Policy", HARMLESS)
         # Weak: the same files, but another version of the library may pack them into other bytes.
         _put_validators(resp, f'W/"{tag}"')
         if is_known(req, tag):
             resp.status = 304
             return
+        resp.content_type = "application/zip"
+        resp.set_header("Content-Disposition", disposition(f"{job_id}.zip"))
+        resp.set_header("Content-Security-Policy", HARMLESS)
         zipping = zipped(packed, lambda file: self._store.read(job_id, file))
         await put_pieces(req, resp, await opened(zipping, req))
 
@@ -150,7 +153,6 @@ def _put_headers(resp: falcon.asgi.Response, file: FileRef, *, inline: bool) -> 
 def _put_validators(resp: falcon.asgi.Response, tag: str, at: datetime | None = None) -> None:
     """Kept by the client alone, and asked about each time: a retry may publish another file under the name."""
     resp.set_header("ETag", tag)
-    resp.set_header("Cache-Control", "private, no-cache")
     if at is not None:  # never later than the answer's own Date, though another machine's clock wrote it
         resp.set_header("Last-Modified", format_datetime(min(at, datetime.now(UTC)), usegmt=True))
 

@@ -50,7 +50,6 @@ class JobEvents:
         after = whole_number(req, "after", 0, 0, MAX_SEQ)
         limit = whole_number(req, "limit", 500, 1, MAX_PAGE)
         resp.content_type = "application/json"
-        resp.set_header("Cache-Control", "no-cache")
         resp.data = events_json(await self._jobs.events(job_id, after, limit), after)
 
     async def _frames(self, job: Job, after: int) -> AsyncGenerator[bytes, None]:

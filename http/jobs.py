@@ -139,7 +139,6 @@ def put_job(resp: falcon.asgi.Response, job: Job, status: Literal[200, 202, 304]
     """Answer with the job as it is."""
     resp.status = status
     resp.set_header("ETag", f'"{job.seq}"')
-    resp.set_header("Cache-Control", "no-cache")  # kept, but asked about each time
     if status == 202:
         resp.set_header("Location", job_path(job.id))
     if status != 304:

@@ -49,7 +49,6 @@ class TenantEvents:
         except CursorLostError:
             raise Problem("cursor_lost", "read the jobs, then go on without 'after'") from None
         resp.content_type = "application/json"
-        resp.set_header("Cache-Control", "no-cache")
         told = b",".join(entry.raw for entry in entries)
         resp.data = b'{"events":[%s],"next_after":"%s"}' % (told, cursor_text(cursor).encode())
 

@@ -83,5 +83,4 @@ def webhook_page(job: Job) -> WebhookPage:
 def _put(resp: falcon.asgi.Response, job: Job) -> None:
     resp.content_type = "application/json"
     resp.set_header("ETag", f'"{job.seq}"')
-    resp.set_header("Cache-Control", "no-cache")
     resp.data = msgspec.json.encode(webhook_page(job))
