@@ -30,7 +30,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds before a dead role starts agai
 STABLE_AFTER = 30.0  # seconds of life after which earlier deaths are forgotten
 TRIES_BEFORE_READY = 3  # before everything was ready once, a role that keeps dying is a mistake, not an accident
 MISTAKE = 2  # the exit code of a role that has said in one line what is wrong with its settings
-STOP_BUDGET, LEAST_GRACE, HURRIED_GRACE = 9.0, 1.0, 0.5  # seconds: for all together, for each at least, in a hurry
+# Seconds: for all together, for each at least, in a hurry. Ten are promised: a busy machine takes the rest to end what
+# is killed, and us.
+STOP_BUDGET, LEAST_GRACE, HURRIED_GRACE = 8.0, 1.0, 0.5
 POLL, SLOW_START = 0.05, 10.0
 
 

@@ -27,16 +27,15 @@ from callsheet.config.settings import Settings
 from callsheet.http.artifacts import ArtifactFile, ArtifactList, ArtifactZip
 from callsheet.http.auth import Doorkeeper
 from callsheet.http.body import App, guarded
-from callsheet.http.documents import documents
 from callsheet.http.events import JobEvents
 from callsheet.http.health import Alive, Index, Ready
 from callsheet.http.hosts import HostCheck
 from callsheet.http.jobs import CancelJob, JobList, OneJob, RetryJob
 from callsheet.http.limits import JobRoom, RateGate
 from callsheet.http.metrics import Counting, Metrics
-from callsheet.http.new_uploads import UploadList
-from callsheet.http.openai_audio import Audio
-from callsheet.http.openai_errors import answer_error
+from callsheet.http.openai.audio import Audio
+from callsheet.http.openai.errors import answer_error
+from callsheet.http.pages.documents import documents
 from callsheet.http.pipelines import PipelineList
 from callsheet.http.problems import ClientGoneError, Problem, drop_answer
 from callsheet.http.request_ids import RequestIds
@@ -45,8 +44,9 @@ from callsheet.http.submit import Submitting
 from callsheet.http.tenant_events import TenantEvents
 from callsheet.http.tickets import Tickets
 from callsheet.http.tracing import Tracing
-from callsheet.http.tus import TusManners
-from callsheet.http.uploads import OneUpload, Uploads
+from callsheet.http.uploads.creation import UploadList
+from callsheet.http.uploads.resources import OneUpload, Uploads
+from callsheet.http.uploads.tus import TusManners
 from callsheet.http.webhooks import RedeliverWebhook, WebhookList
 
 CLOSE_SECONDS = 1.0

@@ -13,8 +13,8 @@ from callsheet.http.body import MAX_JSON, parse_json
 from callsheet.http.fields import Fields, not_a_part
 from callsheet.http.form import Part, parts
 from callsheet.http.problems import Problem
-from callsheet.http.reception import BATCH, check_room
 from callsheet.http.threads import unbroken
+from callsheet.http.uploads.reception import BATCH, check_room
 from callsheet.jobs.job import InputRef
 from callsheet.jobs.messages import Submit
 

@@ -18,9 +18,9 @@ from callsheet.http.body import read_json
 from callsheet.http.fields import Fields, not_a_part
 from callsheet.http.form import clean_filename
 from callsheet.http.problems import Problem
-from callsheet.http.reception import BATCH
 from callsheet.http.threads import unbroken
-from callsheet.http.uploads import Uploads
+from callsheet.http.uploads.reception import BATCH
+from callsheet.http.uploads.resources import Uploads
 from callsheet.jobs.job import InputRef
 from callsheet.jobs.messages import Submit
 

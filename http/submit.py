@@ -23,7 +23,7 @@ from callsheet.http.references import ReferenceIntake
 from callsheet.http.represent import as_submitted
 from callsheet.http.request_ids import request_id
 from callsheet.http.threads import unbroken
-from callsheet.http.uploads import Uploads
+from callsheet.http.uploads.resources import Uploads
 from callsheet.jobs.job import Job, Origin
 from callsheet.jobs.messages import Submit
 

@@ -2,6 +2,6 @@
 
 import schemathesis
 
-from callsheet.http.tus import BODY_TYPE
+from callsheet.http.uploads.tus import BODY_TYPE
 
 schemathesis.serializer.alias(BODY_TYPE, "application/octet-stream")

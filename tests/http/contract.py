@@ -11,7 +11,7 @@ import httpx
 import jsonschema
 
 from callsheet.actors.pipelines import load_pipelines
-from callsheet.http.openapi import openapi
+from callsheet.http.openapi.document import openapi
 
 
 class Contract:

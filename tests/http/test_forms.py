@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from callsheet.actors.pipelines import load_pipelines
-from callsheet.http.forms_page import forms_page
+from callsheet.http.pages.forms import forms_page
 from callsheet.jobs.messages import Stopped
 from callsheet.pipelines.declare import Pipeline
 from tests.clients.node import Node

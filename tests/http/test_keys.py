@@ -16,7 +16,7 @@ from callsheet.actors.tenants.keyring import digest_of
 from callsheet.actors.tenants.names import ticket as ticket_name
 from callsheet.cli import app
 from callsheet.http.auth import OPEN
-from callsheet.http.openapi import OPERATIONS
+from callsheet.http.openapi.document import OPERATIONS
 from tests.http.service import Api, Role, Stages, eventually
 
 UNKNOWN = "f" * 32

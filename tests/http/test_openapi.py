@@ -19,9 +19,9 @@ from callsheet.actors.pipelines import load_pipelines
 from callsheet.config.settings import Settings
 from callsheet.http import app as application
 from callsheet.http import schemas
-from callsheet.http.asyncapi import asyncapi
-from callsheet.http.documents import documents
-from callsheet.http.openapi import OPERATIONS, TAGS, curl, openapi
+from callsheet.http.openapi.asyncapi import asyncapi
+from callsheet.http.openapi.document import OPERATIONS, TAGS, curl, openapi
+from callsheet.http.pages.documents import documents
 from callsheet.jobs.events import BODIES
 from callsheet.pipelines.declare import Pipeline
 from tests.http.service import Api, Stages

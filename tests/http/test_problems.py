@@ -19,9 +19,9 @@ from callsheet.actors.stores.folder import FolderStore
 from callsheet.actors.stores.uploads import UploadInfo, UploadStore, new_upload_id
 from callsheet.actors.tenants.keyring import KeyStore
 from callsheet.config.settings import Settings
-from callsheet.http import uploads
 from callsheet.http.app import create_app
 from callsheet.http.problems import PROBLEMS, Problem
+from callsheet.http.uploads import resources as uploads
 from callsheet.jobs.draft import Outcome
 from tests.http.service import Api, Stages
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from callsheet.actors.stores.store import ArtifactStore
-from callsheet.http.openai_form import Wanted
+from callsheet.http.openai.form import Wanted
 from callsheet.http.problems import Problem
 from callsheet.jobs.job import Job
 from callsheet.media.languages import LANGUAGES

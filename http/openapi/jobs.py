@@ -8,7 +8,7 @@ import msgspec
 
 from callsheet.http import schemas
 from callsheet.http.jobs import MAX_PAGE, SHOWN, NoFields, RetryBody
-from callsheet.http.openapi_model import (
+from callsheet.http.openapi.model import (
     BODY,
     CHANGE,
     FILES,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from callsheet.http.openapi_model import (
+from callsheet.http.openapi.model import (
     BODY,
     CHANGE,
     IDEMPOTENCY_KEY,

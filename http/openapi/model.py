@@ -1,4 +1,4 @@
-"""What a route says of itself: the words in which `openapi_*.py` describe the operations.
+"""What a route says of itself: the words in which the tables beside this describe the operations.
 
 A new route takes one entry in one of those tables. Its types are the ones that its code validates and encodes with;
 its problems are codes of the table in problems.py; everything else follows.

@@ -16,11 +16,11 @@ import msgspec
 from callsheet.actors.errors import CallsheetError
 from callsheet.actors.stores.upload_keys import Begun, UploadKeys
 from callsheet.actors.stores.uploads import UploadInfo, UploadUnknown, new_upload_id
-from callsheet.http import tus
 from callsheet.http.conditions import idempotency_key
 from callsheet.http.problems import Problem
 from callsheet.http.reach import tenant_of
-from callsheet.http.uploads import Uploads
+from callsheet.http.uploads import tus
+from callsheet.http.uploads.resources import Uploads
 
 
 class Creation(NamedTuple):

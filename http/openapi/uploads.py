@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from callsheet.http.openapi_model import IDEMPOTENCY_KEY, Answer, Operation, Parameter, Raw, Table, header
-from callsheet.http.tus import BODY_TYPE, CHECKSUMS, MAX_METADATA, MAX_NUMBER
+from callsheet.http.openapi.model import IDEMPOTENCY_KEY, Answer, Operation, Parameter, Raw, Table, header
+from callsheet.http.uploads.tus import BODY_TYPE, CHECKSUMS, MAX_METADATA, MAX_NUMBER
 
 _TAG = "uploads"
 _COUNT = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]

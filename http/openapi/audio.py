@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from callsheet.http.openai_form import FORMATS, GRANULARITIES
-from callsheet.http.openapi_model import IDEMPOTENCY_KEY, JSON, Answer, Operation, Raw, Table
+from callsheet.http.openai.form import FORMATS, GRANULARITIES
+from callsheet.http.openapi.model import IDEMPOTENCY_KEY, JSON, Answer, Operation, Raw, Table
 
 
 class AudioError(msgspec.Struct, frozen=True):

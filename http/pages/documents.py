@@ -8,10 +8,10 @@ import falcon.asgi
 import msgspec
 
 from callsheet.actors.pipelines import Pipelines
-from callsheet.http import docs_page, forms_page
-from callsheet.http.asyncapi import asyncapi
 from callsheet.http.conditions import is_known
-from callsheet.http.openapi import openapi
+from callsheet.http.openapi.asyncapi import asyncapi
+from callsheet.http.openapi.document import openapi
+from callsheet.http.pages import docs, forms
 
 HTML = "text/html; charset=utf-8"
 
@@ -43,6 +43,6 @@ def documents(pipelines: Pipelines, *, needs_keys: bool = False) -> tuple[tuple[
     return (
         ("/openapi.json", Fixed(msgspec.json.encode(routes), "application/json")),
         ("/asyncapi.json", Fixed(msgspec.json.encode(feeds), "application/json")),
-        ("/docs", Fixed(docs_page.docs_page(routes, feeds), HTML, docs_page.POLICY)),
-        ("/try", Fixed(forms_page.forms_page(pipelines, needs_keys=needs_keys), HTML, forms_page.POLICY)),
+        ("/docs", Fixed(docs.docs_page(routes, feeds), HTML, docs.POLICY)),
+        ("/try", Fixed(forms.forms_page(pipelines, needs_keys=needs_keys), HTML, forms.POLICY)),
     )

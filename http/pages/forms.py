@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from callsheet.actors.pipelines import Pipelines
-from callsheet.http.docs_page import STYLE, digest, inline, prose
+from callsheet.http.pages.docs import STYLE, digest, inline, prose
 from callsheet.http.represent import pipeline_json
 from callsheet.http.schemas import PipelineInfo
 from callsheet.jobs.events import BODIES

@@ -9,7 +9,7 @@ import msgspec
 from callsheet.actors.feeds.tenant_log import MAX_READ
 from callsheet.http import schemas
 from callsheet.http.events import MAX_PAGE, MAX_SEQ
-from callsheet.http.openapi_model import JOB, JSON, Answer, Operation, Raw, Table, header, query
+from callsheet.http.openapi.model import JOB, JSON, Answer, Operation, Raw, Table, header, query
 
 _TAG = "events"
 _SEQ = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]

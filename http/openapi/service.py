@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from callsheet.http import schemas
 from callsheet.http.jobs import NoFields
-from callsheet.http.openapi_model import BODY, IF_NONE_MATCH, JSON, Answer, Kind, Operation, Raw, Table
+from callsheet.http.openapi.model import BODY, IF_NONE_MATCH, JSON, Answer, Kind, Operation, Raw, Table
 
 _TAG = "service"
 

@@ -12,7 +12,7 @@ import msgspec
 from callsheet import __version__
 from callsheet.http import schemas
 from callsheet.http.jobs import NoFields, RetryBody
-from callsheet.http.openapi_events import AFTER, LAST_EVENT_ID
+from callsheet.http.openapi.events import AFTER, LAST_EVENT_ID
 
 _REF = "#/components/schemas/{name}"
 

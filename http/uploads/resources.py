@@ -17,11 +17,11 @@ from callsheet.actors.stores.uploads import (
 )
 from callsheet.actors.tenants.quota import Claim, Ledger
 from callsheet.config.settings import Settings
-from callsheet.http import tus
 from callsheet.http.problems import Problem
 from callsheet.http.reach import tenant_of
-from callsheet.http.reception import Reception, behind, check_room
 from callsheet.http.threads import unbroken
+from callsheet.http.uploads import tus
+from callsheet.http.uploads.reception import Reception, behind, check_room
 
 PATIENCE_SECONDS = 2.0  # for whoever holds an upload: longer than a silence after which it is let go
 LOOK_SECONDS = 0.05

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from callsheet.http import schemas
-from callsheet.http.openapi_model import (
+from callsheet.http.openapi.model import (
     BYTES,
     IF_MATCH,
     IF_NONE_MATCH,

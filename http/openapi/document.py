@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document: the tables of `openapi_*.py` and the types they name, put together.
+"""The OpenAPI 3.1 document: the tables beside this and the types they name, put together.
 
 A test walks the router: a route that no table has, or the other way round, fails it.
 """
@@ -13,17 +13,9 @@ import msgspec
 
 from callsheet import __version__
 from callsheet.actors.pipelines import Pipelines
-from callsheet.http import (
-    openapi_artifacts,
-    openapi_audio,
-    openapi_events,
-    openapi_jobs,
-    openapi_service,
-    openapi_uploads,
-    openapi_webhooks,
-    schemas,
-)
-from callsheet.http.openapi_model import (
+from callsheet.http import schemas
+from callsheet.http.openapi import artifacts, audio, events, jobs, service, uploads, webhooks
+from callsheet.http.openapi.model import (
     HEADERS,
     IN_PATH,
     JSON,
@@ -40,13 +32,13 @@ from callsheet.http.problems import PROBLEMS
 from callsheet.jobs.told import WebhookPayload
 
 TABLES: tuple[Table, ...] = (
-    openapi_jobs.OPERATIONS,
-    openapi_events.OPERATIONS,
-    openapi_artifacts.OPERATIONS,
-    openapi_uploads.OPERATIONS,
-    openapi_webhooks.OPERATIONS,
-    openapi_audio.OPERATIONS,
-    openapi_service.OPERATIONS,
+    jobs.OPERATIONS,
+    events.OPERATIONS,
+    artifacts.OPERATIONS,
+    uploads.OPERATIONS,
+    webhooks.OPERATIONS,
+    audio.OPERATIONS,
+    service.OPERATIONS,
 )
 OPERATIONS: Table = {route: operation for table in TABLES for route, operation in table.items()}
 TAGS = {
@@ -84,9 +76,9 @@ def openapi(pipelines: Pipelines, *, needs_keys: bool = False) -> dict[str, Any]
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": paths,
-        "webhooks": {kind: {"post": _told(types, kind)} for kind in openapi_webhooks.TOLD},
+        "webhooks": {kind: {"post": _told(types, kind)} for kind in webhooks.TOLD},
         "components": {
-            "schemas": {**types.components, **openapi_jobs.pipeline_schemas(params)},
+            "schemas": {**types.components, **jobs.pipeline_schemas(params)},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same."},
@@ -100,9 +92,9 @@ def _told(types: _Types, kind: str) -> dict[str, Any]:
     return {
         "operationId": kind,
         "tags": ["webhooks"],
-        "summary": openapi_webhooks.TOLD[kind],
-        "description": openapi_webhooks.SIGNED,
-        "parameters": [_parameter(types, parameter) for parameter in openapi_webhooks.SENT],
+        "summary": webhooks.TOLD[kind],
+        "description": webhooks.SIGNED,
+        "parameters": [_parameter(types, parameter) for parameter in webhooks.SENT],
         "requestBody": {"required": True, "content": {JSON: {"schema": types.schema(WebhookPayload)}}},
         "responses": {"2XX": {"description": "It has arrived. Anything else, and it comes again."}},
     }

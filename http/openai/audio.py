@@ -25,9 +25,9 @@ from callsheet.config.settings import Settings
 from callsheet.http.body import Body
 from callsheet.http.events import PING, EventStream
 from callsheet.http.fields import Fields
-from callsheet.http.openai_errors import error_members, failure
-from callsheet.http.openai_form import AudioIntake
-from callsheet.http.openai_formats import begins_apart, formatted, read_transcript
+from callsheet.http.openai.errors import error_members, failure
+from callsheet.http.openai.form import AudioIntake
+from callsheet.http.openai.formats import begins_apart, formatted, read_transcript
 from callsheet.http.problems import ClientGoneError, Problem, problem_of
 from callsheet.http.reach import find, send
 from callsheet.http.submit import Submitting
