@@ -35,6 +35,7 @@ from callsheet.actors.tenants.admission import Admission
 from callsheet.actors.tenants.limits import Tenants, limits_of
 from callsheet.actors.webhooks.deliverer import Deliverer
 from callsheet.actors.webhooks.post import Poster
+from callsheet.config.process import settle
 from callsheet.config.settings import Settings
 from callsheet.jobs.draft import Policy
 
@@ -297,6 +298,7 @@ def run_host(settings: Settings) -> None:
     host = Host(settings)
     host.start()
     board = Board(settings.broker, "host").start()
+    settle()
     log.info("host ready", host=host.leases.host)
     stop.wait()
     host.stop()

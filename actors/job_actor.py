@@ -107,12 +107,12 @@ class JobActor(PooledActor):
 
     def _log_the_end(self, decision: Decision) -> None:
         """Each end of a job is a line in the log, whoever brought it about."""
-        ends = [event for event in decision.events if event.type in ENDS]
-        if ends and decision.job:
-            error = decision.job.error
-            why = {"code": error.code, "stage": error.stage, "why": error.message} if error else {}
-            request_id = decision.job.origin.request_id
-            log.info(ENDS[ends[0].type], job=self.job_id, attempt=ends[0].attempt, **why, request_id=request_id)
+        for event in decision.events:
+            if event.type in ENDS and decision.job:
+                error = decision.job.error
+                why = {"code": error.code, "stage": error.stage, "why": error.message} if error else {}
+                request_id = decision.job.origin.request_id
+                log.info(ENDS[event.type], job=self.job_id, attempt=event.attempt, **why, request_id=request_id)
 
     def _set_aside(self, delivery: Delivery, error: Exception) -> None:
         fields = {

@@ -13,6 +13,8 @@ from typing import Any
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers import gasgi
 
+from callsheet.config.process import settle
+
 HEADER_SECONDS = 10.0
 STALL_SECONDS = 60.0  # that a client may take nothing of what waits for it; what it has missed it can ask for again
 PING_SECONDS = 20.0  # between pings over a WebSocket; every client answers them, whatever its user does
@@ -105,6 +107,7 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
         super().init_process()
 
     async def _serve(self) -> None:
+        settle()
         self._serving = asyncio.current_task()
         await super()._serve()
 

@@ -13,6 +13,8 @@ from callsheet.jobs.graph import FETCH
 from callsheet.jobs.job import Job, JobError, StageState
 from callsheet.jobs.states import ABSENT, next_stage_status, next_status
 
+MOVING = (e.StageProgressed, e.StageSucceeded, e.StageExpanded, e.JobRetried)  # what the job's progress depends on
+
 
 def evolve_all(job: Job | None, events: Iterable[e.Event]) -> Job | None:
     """The snapshot after these events."""
@@ -29,9 +31,9 @@ def evolve(job: Job | None, event: e.Event) -> Job:
     if event.seq != job.seq + 1:
         raise AssertionError(f"event {event.seq} does not follow {job.seq}")
     job = _evolve_job(job, event) if event.stage is None else _evolve_stage(job, event, event.stage)
-    job = replace(job, status=status, seq=event.seq, updated_at=event.at)
     # A stage that runs again starts from nothing, but what a client was shown never falls within an attempt.
-    return replace(job, progress=max(job.progress, overall_progress(job)))
+    progress = max(job.progress, overall_progress(job)) if isinstance(event.data, MOVING) else job.progress
+    return replace(job, status=status, seq=event.seq, updated_at=event.at, progress=progress)
 
 
 def overall_progress(job: Job) -> float:
