@@ -17,6 +17,7 @@ BENCHES = {
     "cancel": "From a cancel to the end of the stage's processes",
     "memory": "What a job weighs",
     "speech": "A transcription, and the same library by hand",
+    "video": "A film restyled and cut into clips, and the same commands by hand",
 }
 
 

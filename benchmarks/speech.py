@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -77,12 +78,15 @@ def looped(stand: Stand) -> Path:
     return target
 
 
-def through_the_pipeline(port: int, recording: Path) -> tuple[float, dict[str, Any]]:
+def through_the_pipeline(
+    port: int, recording: Path, pipeline: str = "transcribe", params: dict[str, Any] | None = None
+) -> tuple[float, dict[str, Any]]:
     """Upload it, watch until the end; the seconds that took, and the job."""
     begun = time.perf_counter()
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=600) as client:
         with recording.open("rb") as file:
-            answer = client.post("/v1/jobs", data={"pipeline": "transcribe"}, files={"file": (recording.name, file)})
+            form = {"pipeline": pipeline, "params": json.dumps(params or {})}
+            answer = client.post("/v1/jobs", data=form, files={"file": (recording.name, file)})
         answer.raise_for_status()
         path = f"/v1/jobs/{answer.json()['id']}"
         with client.stream("GET", f"{path}/events", headers={"Accept": "text/event-stream"}) as stream:

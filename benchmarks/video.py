@@ -1,0 +1,127 @@
+"""A film restyled, and cut into clips, over HTTP; the same commands to ffmpeg by hand; and a film of two hours."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.commands import Command, noted, typed
+from benchmarks.figures import Figure
+from benchmarks.speech import FIXTURE, looped, through_the_pipeline
+from benchmarks.stand import Running, Stand, until
+from benchmarks.watchers import answers, free_port
+from callsheet.actors.stages.local_run import LocalRun
+from callsheet.media import ffmpeg, weights
+from callsheet.pipelines import restyle, shorts
+from callsheet.pipelines.declare import Pipeline
+
+LOOK = {"mode": "look", "look": "warm"}
+CLIPS = {"target_clips": 4, "clip_min_seconds": 10, "clip_max_seconds": 20, "output_format": "horizontal"}
+TURNS = 3
+CORES = 2  # stages at once, and hands
+
+
+def run(stand: Stand) -> list[Figure]:
+    """In turn, the commands by hand after the pipeline each time. Clips keep the film's shape: following faces has no
+    counterpart by hand."""
+    film, port = filmed(stand), free_port()
+    weights.configure(stand.folder / "data" / "models")
+    wanted = CLIPS | ({"target_clips": 1, "clip_min_seconds": 5} if stand.quick else {})
+    by_hand = {
+        "restyle": _commands(stand, restyle.pipeline, film, LOOK, "render"),
+        "shorts": _commands(stand, shorts.pipeline, film, wanted, "clip"),
+    }
+    figures: list[Figure] = []
+    with (
+        stand.flush(),
+        stand.role("host"),
+        stand.role("worker", "--queue", "cpu", "--queue", "io", "--concurrency", str(CORES), reuse="off") as worker,
+        stand.role("api", port=port) as api,
+    ):
+        until(lambda: answers(port), "the API is ready", api, every=0.1)
+        for name, params, stage in (("restyle", LOOK, "render"), ("shorts", wanted, "clip")):
+            ours, hand = [], []
+            for _ in range(1 if stand.quick else TURNS):
+                _, job = through_the_pipeline(port, film, name, params)
+                ours.append(_lasted(job, stage))
+                hand.append(typed(by_hand[name], film, CORES))
+            figures += _compared(f"{name}: {_WHAT[name]}", ours, hand)
+        figures += [] if stand.quick else [_two_hours(stand, port, worker)]
+    return figures
+
+
+_WHAT = {"restyle": "a colour look", "shorts": "four clips, captioned and levelled"}
+
+
+def _compared(name: str, ours: Sequence[float], hand: Sequence[float]) -> list[Figure]:
+    overhead = tuple(100 * (mine / his - 1) for mine, his in zip(ours, hand, strict=True))
+    return [
+        Figure(name, "s", tuple(ours), note="from the first stage that renders to the end of the last"),
+        Figure(f"{name}: by hand", "s", tuple(hand), note=f"the same commands, {CORES} stages' at a time"),
+        Figure(f"{name}: the pipeline takes longer by", "%", overhead, 5, "at most"),
+    ]
+
+
+def filmed(stand: Stand) -> Path:
+    """The recording of the tests, again and again, with moving pictures of 720 lines."""
+    sound, film = FIXTURE if stand.quick else looped(stand), stand.folder / "film.mp4"
+    size = "320x180" if stand.quick else "1280x720"
+    picture = ("-f", "lavfi", "-i", f"testsrc2=size={size}:rate=25")
+    _make("-i", str(sound), *picture, "-shortest", "-c:v", "libx264", "-preset", "ultrafast", str(film))
+    return film
+
+
+def _make(*arguments: str) -> None:
+    subprocess.run([ffmpeg.binary(), "-nostdin", "-v", "error", "-y", *arguments], check=True)
+
+
+def _commands(stand: Stand, pipeline: Pipeline, film: Path, params: dict[str, Any], stage: str) -> list[Command]:
+    """What that stage of the pipeline asks of ffmpeg, in a run of it by itself."""
+    root = stand.folder / f"alone-{pipeline.name}"
+    with noted(root / "noted") as commands:
+        job = LocalRun(pipeline, root, lambda _stage, _said: None).run(film, params)
+    assert job.status == "completed", job.error
+    return [command for command in commands if command.stage.partition("-")[2].partition(".")[0] == stage]
+
+
+def _lasted(job: dict[str, Any], stage: str) -> float:
+    own = [s for s in job["stages"] if s["name"].partition(":")[0] == stage]
+    begun = min(datetime.fromisoformat(s["started_at"]) for s in own)
+    return (max(datetime.fromisoformat(s["ended_at"]) for s in own) - begun).total_seconds()
+
+
+def _two_hours(stand: Stand, port: int, worker: Running) -> Figure:
+    """The most memory that the worker and its stages take, all together, while a long film becomes clips."""
+    film = stand.folder / "long.mp4"
+    picture = ("-f", "lavfi", "-i", "testsrc=size=320x180:rate=10:duration=7200")
+    sound = ("-f", "lavfi", "-i", "sine=440:duration=7200:sample_rate=16000")
+    _make(*picture, *sound, "-c:v", "libx264", "-preset", "ultrafast", str(film))
+    most, over = [0], threading.Event()
+
+    def watch() -> None:
+        family = psutil.Process(worker.pid)
+        while not over.wait(0.2):
+            most[0] = max(most[0], sum(map(_own, (family, *family.children(recursive=True)))))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        through_the_pipeline(port, film, "shorts", {**CLIPS, "target_clips": 2})
+    finally:
+        over.set()
+        watching.join()
+    return Figure("shorts of two hours: worker and stages, most memory", "MiB", (most[0] / 2**20,), 4096, "at most")
+
+
+def _own(process: psutil.Process) -> int:
+    """What a process holds that it does not share, in bytes."""
+    try:
+        return int(process.memory_full_info().uss)
+    except psutil.Error:
+        return 0
