@@ -22,7 +22,8 @@ from callsheet.pipelines import restyle, shorts
 from callsheet.pipelines.declare import Pipeline
 
 LOOK = {"mode": "look", "look": "warm"}
-CLIPS = {"target_clips": 4, "clip_min_seconds": 10, "clip_max_seconds": 20, "output_format": "horizontal"}
+CLIPS = {"target_clips": 2, "clip_min_seconds": 10, "clip_max_seconds": 12, "output_format": "horizontal"}
+SECONDS = 30  # of film
 TURNS = 3
 CORES = 2  # stages at once, and hands
 
@@ -56,7 +57,7 @@ def run(stand: Stand) -> list[Figure]:
     return figures
 
 
-_WHAT = {"restyle": "a colour look", "shorts": "four clips, captioned and levelled"}
+_WHAT = {"restyle": "a colour look", "shorts": "two clips, captioned and levelled"}
 
 
 def _compared(name: str, ours: Sequence[float], hand: Sequence[float]) -> list[Figure]:
@@ -73,7 +74,19 @@ def filmed(stand: Stand) -> Path:
     sound, film = FIXTURE if stand.quick else looped(stand), stand.folder / "film.mp4"
     size = "320x180" if stand.quick else "1280x720"
     picture = ("-f", "lavfi", "-i", f"testsrc2=size={size}:rate=25")
-    _make("-i", str(sound), *picture, "-shortest", "-c:v", "libx264", "-preset", "ultrafast", str(film))
+    _make(
+        "-i",
+        str(sound),
+        *picture,
+        "-shortest",
+        "-t",
+        str(SECONDS),
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+        str(film),
+    )
     return film
 
 
@@ -112,7 +125,7 @@ def _two_hours(stand: Stand, port: int, worker: Running) -> Figure:
     watching = threading.Thread(target=watch)
     watching.start()
     try:
-        through_the_pipeline(port, film, "shorts", {**CLIPS, "target_clips": 2})
+        through_the_pipeline(port, film, "shorts", CLIPS)
     finally:
         over.set()
         watching.join()
