@@ -91,7 +91,8 @@ def test_headers_that_drip_are_answered_408_within_the_deadline(api: Api) -> Non
             for at in [at for at, answer in answers.items() if not answer]:
                 answers[at] = next_of(links[at])
         assert {answer[:13] for answer in answers.values()} <= {b"HTTP/1.1 408 ", b"closed"}
-        assert {next_of(link) for link in links.values()} == {b"closed"}
+        for link in links.values():  # the rest of the answer, and the end
+            assert any(next_of(link) == b"closed" for _ in range(50))
 
 
 def next_of(link: socket.socket) -> bytes:

@@ -38,13 +38,14 @@ def refused(answer: httpx.Response) -> tuple[int, str]:
 
 def test_a_submission_that_does_not_fit_is_507_leaves_nothing_and_fits_later(api: Api, disk: SmallDisk) -> None:
     disk.fill(leave=MIB)
+    key = os.urandom(8).hex()
     for _ in range(2):
-        assert refused(submit(api.url, DATA, key="once")) == (507, "storage_full")
+        assert refused(submit(api.url, DATA, key=key)) == (507, "storage_full")
         assert disk.files() == []
         assert disk.free == MIB
     assert httpx.get(f"{api.url}/readyz").status_code == 200  # jobs can be read, and forgotten, which makes room
     disk.empty()
-    taken = submit(api.url, DATA, key="once")
+    taken = submit(api.url, DATA, key=key)
     assert taken.status_code == 202, taken.text
     [file] = disk.files()
     assert (disk.path / file).read_bytes() == DATA

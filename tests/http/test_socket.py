@@ -188,8 +188,9 @@ def test_a_frame_that_says_it_has_a_gigabyte_is_not_waited_for(api: Api, job: st
 
 
 def test_pieces_that_add_up_to_too_much_are_closed_as_such(api: Api, job: str) -> None:
+    """Who goes on sending may not hear why: the end of the connection can overtake it."""
     with dialled(api, job, after=2) as link, pytest.raises(ConnectionClosed):  # noqa: PT012  whichever notices
-        link.send("x" * 30_000 for _ in range(100_000))
+        link.send("x" * 30_000 for _ in range(4))
         link.recv(10)
     assert link.close_code == 1009
 
