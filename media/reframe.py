@@ -72,15 +72,20 @@ def axis_of(picture: Picture, shape: Shape) -> Literal["x", "y"]:
     return "x" if picture.width / picture.height >= width / height else "y"
 
 
+def is_whole(picture: Picture, shape: Shape) -> bool:
+    """Whether the picture has that shape as it is: then nobody need look where the window goes."""
+    return _window(picture, shape)[2] < SAME_SHAPE
+
+
 def frame(picture: Picture, shape: Shape, samples: Sequence[Sample]) -> Framing:
-    """How the clip shows this picture."""
-    width, height, scale = _window(picture, shape)
+    """How the clip shows this picture; of a whole one no samples are needed."""
+    width, height, _ = _window(picture, shape)
     size = _size(shape, width, height)
     axis = axis_of(picture, shape)
     room = (picture.width - width) if axis == "x" else (picture.height - height)
     across = ((picture.height - height) if axis == "x" else (picture.width - width)) // 2
     length, total = (width, picture.width) if axis == "x" else (height, picture.height)
-    if scale < SAME_SHAPE:
+    if is_whole(picture, shape):
         return Framing("whole", width, height, axis, (Key(0.0, room // 2),), across, size)
     layout, centres = _layout(samples, axis, length / total)
     if layout == "blurred":

@@ -15,7 +15,7 @@ from callsheet.media.cut import LONGEST_CLIP, SHORTEST_PIECE, Span, Stretch, on_
 from callsheet.media.errors import MediaError
 from callsheet.media.material import Choice
 from callsheet.media.pictures import Picture
-from callsheet.media.reframe import Framing, axis_of, frame, shape_for
+from callsheet.media.reframe import Framing, axis_of, frame, is_whole, shape_for
 from callsheet.media.transcript import Transcript, Word, join_words
 from callsheet.pipelines.common import facts_of, warning
 from callsheet.pipelines.declare import OutputFile, StageContext, StageError, StageOutput
@@ -100,7 +100,8 @@ class _Making:
         context, source = self.context, self.context.input.path
         shape = shape_for(self.picture, self.wanted.output_format)
         looking = self._part(0.0, WATCH_SHARE, "looking")
-        seen = watch.watch(source, self.picture, self.cut, axis_of(self.picture, shape), looking)
+        axis = axis_of(self.picture, shape)
+        seen = [] if is_whole(self.picture, shape) else watch.watch(source, self.picture, self.cut, axis, looking)
         framing = frame(self.picture, shape, seen)
         context.log(f"{self.cut.seconds:.1f} s in {len(self.cut.pieces)} piece(s), framed by {framing.layout}")
         plan = render.Plan(

@@ -9,7 +9,7 @@ import pytest
 
 from callsheet.media.faces import Face
 from callsheet.media.pictures import Picture
-from callsheet.media.reframe import BINS, Sample, frame, positions, shape_for
+from callsheet.media.reframe import BINS, Sample, frame, is_whole, positions, shape_for
 from callsheet.media.tripod import CONFIRM, SAFE, SPEED, Target, follow
 
 WIDE = Picture(0, 1280, 720, 30.0)
@@ -27,6 +27,13 @@ def targets(*at: float | None, cuts: tuple[int, ...] = ()) -> list[Target]:
 def test_a_head_that_sways_does_not_move_the_camera() -> None:
     sway = [0.5 + 0.1 * LENGTH * math.sin(n) for n in range(50)]
     assert len(follow(targets(*sway), LENGTH)) == 1
+
+
+def test_a_picture_that_has_the_shape_already_is_shown_whole_whatever_is_seen_in_it() -> None:
+    assert (is_whole(WIDE, "horizontal"), is_whole(WIDE, "vertical")) == (True, False)
+    seen = [Sample(0.2 * n, (face(0.2),), (), n == 0) for n in range(20)]
+    assert frame(WIDE, "horizontal", seen) == frame(WIDE, "horizontal", ())
+    assert frame(WIDE, "vertical", seen) != frame(WIDE, "vertical", ())
 
 
 def test_somebody_who_walks_is_followed_slowly() -> None:
