@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from functools import cached_property
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import CallsheetError
@@ -156,15 +156,44 @@ class _Tail:
         return self._latest[2]
 
 
-class Feed:
-    """All jobs that somebody watches in this process. Start it inside a running loop; close it when done."""
+class WatchedTail(Protocol):
+    """A tail as it is let go of."""
+
+    reader: asyncio.Task[None] | None
+
+    def ring_bell(self) -> None:
+        """Wake everybody who waits."""
+
+
+T = TypeVar("T", bound=WatchedTail)
+
+
+class Tails(Generic[T]):
+    """The tails that somebody watches in this process, by name, and how all are let go of."""
 
     def __init__(self, jobs: Jobs) -> None:
         self.stopping = False
         self._jobs = jobs
-        self._tails: dict[str, _Tail] = {}
+        self._tails: dict[str, T] = {}
         self._pokes = Pokes(jobs.redis)
         self._catching_up = asyncio.Semaphore(CATCHING_UP)
+
+    def stop(self) -> None:
+        """Let every watcher go."""
+        self.stopping = True
+        for tail in self._tails.values():
+            tail.ring_bell()
+
+    async def close(self) -> None:
+        """Stop, and leave nothing running."""
+        self.stop()
+        await end_tasks(tail.reader for tail in self._tails.values() if tail.reader)
+        await self._pokes.close()
+        self._tails.clear()
+
+
+class Feed(Tails[_Tail]):
+    """All jobs that somebody watches in this process. Start it inside a running loop; close it when done."""
 
     async def follow(self, job: str, after: int, idle: float) -> AsyncGenerator[list[FeedEntry], None]:
         """The events after `after`, in order, without gap or repeat, for as long as the caller likes; an empty list
@@ -202,19 +231,6 @@ class Feed:
         after its end (how its webhooks fared) is seen, too. More of that may come; a reconnect gets it."""
         tail = self._tails.get(job)
         return tail is not None and tail.ended and tail.seq <= seq
-
-    def stop(self) -> None:
-        """Let every watcher go."""
-        self.stopping = True
-        for tail in self._tails.values():
-            tail.ring_bell()
-
-    async def close(self) -> None:
-        """Stop, and leave nothing running."""
-        self.stop()
-        await end_tasks(tail.reader for tail in self._tails.values() if tail.reader)
-        await self._pokes.close()
-        self._tails.clear()
 
     # -- watchers
 

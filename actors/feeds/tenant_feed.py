@@ -11,10 +11,9 @@ from itertools import islice
 
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import CallsheetError
-from callsheet.actors.feeds.job_feed import CATCHING_UP, RING, RING_BYTES, CursorLostError, one_batch
-from callsheet.actors.feeds.pokes import Pokes
+from callsheet.actors.feeds.job_feed import RING, RING_BYTES, CursorLostError, Tails, one_batch
 from callsheet.actors.feeds.tenant_log import Cursor, TenantEvent, TenantLog, cursor_text
-from callsheet.actors.tasks import RETRY_SECONDS, Bell, Patience, end_tasks
+from callsheet.actors.tasks import RETRY_SECONDS, Bell, Patience
 from callsheet.actors.telemetry.metrics import WATCHERS
 
 RENEW_SECONDS = 3600.0
@@ -103,15 +102,8 @@ class _Tail:
         return one_batch(islice(self.ring, skip, None)) if skip >= 0 else None
 
 
-class TenantFeed:
+class TenantFeed(Tails[_Tail]):
     """All tenants that somebody watches in this process. Start it inside a running loop; close it when done."""
-
-    def __init__(self, jobs: Jobs) -> None:
-        self.stopping = False
-        self._jobs = jobs
-        self._tails: dict[str, _Tail] = {}
-        self._pokes = Pokes(jobs.redis)
-        self._catching_up = asyncio.Semaphore(CATCHING_UP)
 
     async def start(self, tenant: str) -> Cursor:
         """A cursor that everything follows which is committed from now on. Raises Unavailable."""
@@ -155,19 +147,6 @@ class TenantFeed:
             tail.watchers -= 1
             WATCHERS.labels("tenant").dec()
             patience.close()
-
-    def stop(self) -> None:
-        """Let every watcher go."""
-        self.stopping = True
-        for tail in self._tails.values():
-            tail.ring_bell()
-
-    async def close(self) -> None:
-        """Stop, and leave nothing running."""
-        self.stop()
-        await end_tasks(tail.reader for tail in self._tails.values() if tail.reader)
-        await self._pokes.close()
-        self._tails.clear()
 
     def _join(self, tenant: str) -> _Tail:
         tail = self._tails.get(tenant)
