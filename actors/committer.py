@@ -122,13 +122,13 @@ class Committer:
     def _hand_on(self, connection: Any) -> None:
         with self._lock:
             following = self._line.popleft() if self._line else None
-            if following is None and not self._stopped:
+            if following is None and self._stopped:
+                connection.disconnect()  # under the lock: once it is idle, it may be somebody else's
+            elif following is None:
                 self._idle.append(connection)
         if following is not None:
             following.connection = connection
             following.done.release()
-        elif self._stopped:
-            connection.disconnect()
 
     def _send(self, connection: Any, batch: list[_Pending]) -> None:
         try:
