@@ -261,7 +261,7 @@ def test_an_effect_that_fails_in_a_way_nobody_expected_is_performed_later(
     monkeypatch.setattr(host._store, "tidy", sometimes)
     house.complete(house.submit())
     eventually(lambda: house.client.hlen(KEYS.outbox) == 0, why="it stays undone")
-    assert next(failing) == 3
+    assert next(failing) >= 3  # an effect may be performed more than once
 
 
 def test_finished_jobs_leave_nothing_in_the_host_and_idle_ones_no_thread(house: House) -> None:
