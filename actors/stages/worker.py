@@ -31,7 +31,9 @@ from callsheet.actors.telemetry.tracing import start_tracing, stop_tracing
 from callsheet.config.settings import TEST_PREFIX, Settings, SettingsError, environment
 
 log = structlog.get_logger("worker")
-PICK_UP_MS = 20  # longest pause between two looks into an empty queue
+# The longest wait of an idle thread. What watches the queue of delayed messages, where never is one, speaks that often
+# for a worker all of whose slots are taken, and which fetches nothing: without it, what runs would be delivered again.
+LOOK_AGAIN_MS = 500
 SWEEP_SECONDS = 5.0
 STOP_SECONDS = 6.0
 LEDGER_SECONDS = 60.0  # that a stage's outputs wait for the journal, to be counted
@@ -128,7 +130,7 @@ class Lane:
         self._now = STAGES_NOW.labels(queue)
         STAGE_SLOTS.labels(queue).set(slots)
         declare(broker, queue, self._run_stage)
-        self._worker = dramatiq.Worker(broker, queues={queue}, worker_threads=slots, worker_timeout=PICK_UP_MS)
+        self._worker = dramatiq.Worker(broker, queues={queue}, worker_threads=slots, worker_timeout=LOOK_AGAIN_MS)
         # What runs counts: nothing is fetched that could not begin at once, and so wait here behind a long stage.
         self._worker.queue_prefetch = slots
 

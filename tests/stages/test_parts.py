@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from callsheet.actors.blocking import BlockingJobs
-from callsheet.actors.broker import declare, dispatch, generation, make_broker
+from callsheet.actors.broker import Broker, declare, dispatch, generation, make_broker
 from callsheet.actors.errors import NoAnswer
 from callsheet.actors.pipelines import PipelineError, load_pipelines
 from callsheet.actors.stages import process_group
@@ -84,6 +85,41 @@ def test_a_consumer_that_starts_again_fetches_no_more_than_there_are_slots_free(
     assert len(fetched) == 1, "one slot is busy, and one was free"
     first.ack(running)
     assert next(second) is not None
+
+
+def test_idle_workers_wake_for_work_and_leave_it_in_its_order(broker_url: str) -> None:
+    idle, got = [make_broker(broker_url) for _ in range(3)], []
+    for broker in idle:
+        broker.declare_queue("cpu")
+
+    def take(broker: Broker) -> None:
+        consumer = broker.consume("cpu", prefetch=1, timeout=4_000)
+        got.append(next(message for message in consumer if message is not None).args)
+
+    threads = [threading.Thread(target=take, args=(broker,)) for broker in idle]
+    sender = make_broker(broker_url)
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: sender.client.info("clients")["blocked_clients"] >= len(idle))
+    for n in range(3):
+        dispatch(sender, "a" * 32, "act", n, "cpu")
+    for thread in threads:
+        thread.join(10)
+    assert sorted(got) == [("a" * 32, "act", n) for n in range(3)]
+
+
+def test_a_look_at_a_queue_changes_nothing_in_it(broker_url: str) -> None:
+    broker = make_broker(broker_url)
+    broker.declare_queue("cpu")
+    consumer = broker.consume("cpu", prefetch=1, timeout=4_000)
+    for n in range(3):
+        dispatch(broker, "a" * 32, "act", n, "cpu")
+    consumer._wait_for_work()
+    taken = []
+    for _ in range(3):
+        taken.append(next(consumer))
+        consumer.ack(taken[-1])
+    assert [message.args[2] for message in taken] == [0, 1, 2]
 
 
 def test_a_work_folder_is_gone_after_its_run_even_if_that_fails(tmp_path: Path) -> None:
