@@ -16,6 +16,7 @@ BENCHES = {
     "watchers": "Events to watchers over SSE",
     "cancel": "From a cancel to the end of the stage's processes",
     "memory": "What a job weighs",
+    "idle": "A service with nothing to do",
     "speech": "A transcription, and the same library by hand",
     "video": "A film restyled and cut into clips, and the same commands by hand",
 }
