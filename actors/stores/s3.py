@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 READ_PIECE = 256 * 1024
 LONGEST_SIGNED = 7 * 86_400.0  # by the protocol
 LIST_SECONDS = 900.0
+AGAIN = "submitted-again"  # an empty object beside an input
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,17 @@ class S3Store:
         target = file_key(job, INPUT, file.name)
         if not upload.path.exists():  # asked again
             return self._is_there(target, file)
-        if not self._put(target, upload.path, _headers(file)) and not self._is_there(target, file):
-            return False
+        if not self._put(target, upload.path, _headers(file)):
+            self._begin_anew(job)
+            if not self._is_there(target, file):
+                return False
         upload.discard()
         return True
+
+    def _begin_anew(self, job: str) -> None:
+        """Make the job's files young again, for `orphans`: its first submission may have come to nothing."""
+        with reaching(self._bucket):
+            obstore.put(self._s3, file_key(job, INPUT, AGAIN), b"")
 
     def publish(self, job: str, folder: str, work: Path, files: Sequence[OutputFile]) -> tuple[FileRef, ...]:
         """See ArtifactStore."""

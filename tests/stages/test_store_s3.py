@@ -7,6 +7,7 @@ import sys
 import tracemalloc
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -22,6 +23,7 @@ from callsheet.actors.stores.store import ArtifactStore, Remote
 from callsheet.config.settings import Settings, SettingsError
 from callsheet.jobs.job import FileRef
 from callsheet.pipelines.declare import OutputFile, StageError
+from tests.house.running import wait_for
 from tests.object_store import BUCKET, KEYS, ObjectStore, Wire, open_store_at
 from tests.stages.store_conformance import JOB, TEXT, StoreConformance, bring, publish, read, upload
 
@@ -216,6 +218,19 @@ def test_the_whole_bucket_is_listed_rarely(server: ObjectStore, tmp_path: Path) 
     store = S3Store(address, tmp_path / "incoming")
     store.accept_input(JOB, upload(store, b"x"))
     assert [store.orphans(0), store.orphans(0)] == [[JOB], []]
+
+
+def test_an_input_that_is_submitted_again_is_young_again(store: S3Store) -> None:
+    def newest() -> datetime:
+        return max(found["last_modified"] for found in store._list(f"jobs/{JOB}"))
+
+    assert store.accept_input(JOB, upload(store, b"x"))
+    first = newest()
+    wait_for(lambda: datetime.now(UTC) > first + timedelta(seconds=1))
+    assert store.accept_input(JOB, upload(store, b"x"))
+    assert newest() > first
+    store.remove_job(JOB)
+    assert keys(store) == []
 
 
 def test_a_bucket_may_be_in_the_host_name(tmp_path: Path) -> None:
