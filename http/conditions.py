@@ -11,7 +11,7 @@ import falcon.asgi
 
 from callsheet.http.problems import Problem
 
-_KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?\Z')
+_KEY = re.compile(r'(?P<quote>"?)(?P<key>[\x21\x23-\x7e]{1,255})(?P=quote)\Z')
 _TAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*')
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z")
 
@@ -135,4 +135,4 @@ def idempotency_key(req: falcon.asgi.Request) -> str | None:
         return None
     if (key := _KEY.match(header.strip())) is None:
         raise Problem("invalid_parameter", "Idempotency-Key takes 1 to 255 printable characters")
-    return key[1]
+    return key["key"]

@@ -20,6 +20,7 @@ from callsheet.http.openapi.model import (
     IN_PATH,
     JSON,
     OF_PROBLEMS,
+    OF_SERVER,
     Answer,
     Kind,
     Named,
@@ -142,7 +143,7 @@ def _operation(types: _Types, path: str, operation: Operation) -> dict[str, Any]
     answers = {str(status): _answer(types, answer) for status, answer in operation.answers.items()}
     refusals = {str(status): _refusal(types, codes) for status, codes in sorted(operation.refusals().items())}
     # Where an operation tells its problems in a way of its own, that counts.
-    members["responses"] = dict(sorted((refusals | answers).items()))
+    members["responses"] = dict(sorted((OF_SERVER | refusals | answers).items()))
     if operation.example:
         members["x-codeSamples"] = [{"lang": "Shell", "source": curl(operation)}]
     return members

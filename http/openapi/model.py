@@ -132,7 +132,7 @@ IF_MATCH = header("If-Match", _Tags, "Only if this is still its ETag; else 412."
 IF_NONE_MATCH = header("If-None-Match", _Tags, "Only if this is not its ETag any more; else 304.")
 IDEMPOTENCY_KEY = header(
     "Idempotency-Key",
-    Annotated[str, msgspec.Meta(pattern="^[!#-~]{1,255}$")],
+    Annotated[str, msgspec.Meta(pattern='^([!#-~]{1,255}|"[!#-~]{1,255}")$')],
     "Your name for this request. Repeated with the same key and body within a day, it is the same job or upload.",
 )
 
@@ -141,6 +141,12 @@ OF_PROBLEMS: dict[int, tuple[str, ...]] = {
     401: ("WWW-Authenticate",),
     429: ("Retry-After", "RateLimit", "RateLimit-Policy"),
     503: ("Retry-After",),
+}
+
+# What any request may get before it is looked at, and in no form of ours: it is not even read to its end.
+OF_SERVER = {
+    "414": {"description": "The request line is longer than 4 KB."},
+    "431": {"description": "A header is longer than 8 KB, or there are more than a hundred."},
 }
 
 # Groups of problems.

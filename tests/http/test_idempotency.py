@@ -98,7 +98,7 @@ def test_without_a_key_each_is_a_job_of_its_own(api: Api) -> None:
     assert api.submit().json()["id"] != api.submit().json()["id"]
 
 
-@pytest.mark.parametrize("key", ["", "a b", "x" * 256, '"'])
+@pytest.mark.parametrize("key", ["", "a b", "x" * 256, '"', '"a', 'a"'])
 def test_a_key_that_is_none_is_refused(api: Api, key: str) -> None:
     form = {"pipeline": "sample"}
     answer = httpx.post(f"{api.url}/v1/jobs", data=form, files={"file": ("a", b"x")}, headers={"Idempotency-Key": key})
