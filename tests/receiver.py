@@ -52,6 +52,10 @@ class Receiver:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
+    def of(self, job: str) -> list[Request]:
+        """What came of a job: a webhook is sent at least once."""
+        return [request for request in self.got if request.id.startswith(job)]
+
     def _accept(self) -> None:
         while not self.stopping.is_set():
             try:
@@ -90,6 +94,18 @@ def answers(status: int, body: bytes = b"", **headers: str) -> Behaviour:
 
     def behave(_receiver: Receiver, link: socket.socket) -> None:
         link.sendall(head.encode() + body)
+
+    return behave
+
+
+def waits(go_on: threading.Event, then: Behaviour) -> Behaviour:
+    """Says nothing until it is told to go on."""
+
+    def behave(receiver: Receiver, link: socket.socket) -> None:
+        while not go_on.wait(0.05):
+            if receiver.stopping.is_set():
+                return
+        then(receiver, link)
 
     return behave
 

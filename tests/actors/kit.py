@@ -34,7 +34,7 @@ def submission(
     return m.Submit(job or new_job_id(), "t1", "demo", params, graph, upload, fingerprint)
 
 
-def eventually(what: Callable[[], T], seconds: float = 30.0, why: str = "") -> T:
+def eventually(what: Callable[[], T], seconds: float = 60.0, why: str = "") -> T:
     """The first answer of `what` that is true; fails when none is within that time."""
     deadline = time.monotonic() + seconds
     while not (answer := what()):
@@ -53,6 +53,7 @@ def put(client: Any, keys: PartitionKeys, job: str, message: m.Message, *, mid: 
 def everything(client: Any) -> dict[bytes, Any]:
     """All that a server holds, key by key (not as DUMP gives it: a hash changes its order by itself)."""
     read = {
+        b"none": lambda key: None,  # it has gone meanwhile
         b"string": client.get,
         b"hash": client.hgetall,
         b"list": lambda key: client.lrange(key, 0, -1),

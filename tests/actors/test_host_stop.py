@@ -51,7 +51,7 @@ def test_webhooks_that_do_not_end_hold_up_nothing_else(
     host.stop()
     assert let_go(host, journal_server, before)
     go_on.set()
-    host._deliverer._thread.join(5)
+    host._deliverer._thread.join(60)
     assert not host._deliverer._thread.is_alive()
     host._deliverer._loop.run_until_complete(asyncio.sleep(0))
     host._deliverer._loop.close()
@@ -62,6 +62,9 @@ def test_every_step_of_the_end_is_reached_though_each_one_fails(
 ) -> None:
     before = connections(journal_server)
     host, reached = started(settings), list[str]()
+    host._stopping.set()
+    for thread in host._threads:
+        thread.join()  # one of them hands over, too
 
     def failing(name: str, step: Callable[..., None]) -> Callable[..., None]:
         def fail(*args: Any) -> None:

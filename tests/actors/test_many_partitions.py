@@ -27,7 +27,8 @@ def make_host(settings: Settings) -> Iterator[Callable[[], Host]]:
     hosts: list[Host] = []
 
     def make() -> Host:
-        hosts.append(Host(settings.model_copy(update={"partitions": MANY})))
+        # A lease that outlasts the test: nobody renews it but the test.
+        hosts.append(Host(settings.model_copy(update={"partitions": MANY, "lease_seconds": 300.0})))
         return hosts[-1]
 
     yield make

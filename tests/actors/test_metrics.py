@@ -61,9 +61,10 @@ def test_a_message_that_becomes_a_dead_letter_is_counted_and_shown(settings: Set
     host.start()
     try:
         eventually(lambda: len(host.owned) == settings.partitions)
-        assert count("callsheet_lease_changes_total", change="taken") == taken + settings.partitions
+        now_owned = taken + settings.partitions  # or more: a partition may be lost, and taken again
+        eventually(lambda: count("callsheet_lease_changes_total", change="taken") >= now_owned)
         client.xadd(PartitionKeys(0).mailbox, {"job": new_job_id(), "mid": "", "body": "{}", "reply": ""})
-        eventually(lambda: count("callsheet_messages_set_aside_total") == before + 1)
+        eventually(lambda: count("callsheet_messages_set_aside_total") > before)
         eventually(lambda: b"callsheet_dead_letters 1.0\n" in figures.text())
     finally:
         host.stop()

@@ -124,8 +124,8 @@ def test_an_actor_with_a_long_inbox_lets_others_have_the_thread() -> None:
         busy.tell(n)
     answer = other.ask(lambda: len(first.got), block=False)
     gate.set()
-    assert answer.get(timeout=10) == MAX_DRAIN
-    assert busy.ask("last", timeout=10) == "last"
+    assert answer.get(timeout=60) == MAX_DRAIN
+    assert busy.ask("last", timeout=60) == "last"
     assert first.got[1:-1] == list(range(MAX_DRAIN * 3))
     assert second.overlaps == 0
     ActorRegistry.stop_all()
@@ -137,7 +137,7 @@ def test_an_exception_under_tell_stops_that_actor_only(pool: Pool) -> None:
     one.tell(explode)
     eventually(lambda: not one.is_alive())
     eventually(lambda: first.hooks == ["start", "failure"])
-    assert two.ask("alive?", timeout=5) == "alive?"
+    assert two.ask("alive?", timeout=60) == "alive?"
     with pytest.raises(ActorDeadError):
         one.tell("more")
     assert threads_of(pool) == 4
@@ -146,8 +146,8 @@ def test_an_exception_under_tell_stops_that_actor_only(pool: Pool) -> None:
 def test_an_exception_under_ask_goes_to_the_caller_and_the_actor_lives(pool: Pool) -> None:
     ref, _ = start(pool)
     with pytest.raises(BoomError, match="on purpose"):
-        ref.ask(explode, timeout=5)
-    assert ref.ask("alive?", timeout=5) == "alive?"
+        ref.ask(explode, timeout=60)
+    assert ref.ask("alive?", timeout=60) == "alive?"
 
 
 @pytest.mark.parametrize("waiting", [1, MAX_DRAIN - 1, MAX_DRAIN, MAX_DRAIN * 3])
@@ -158,10 +158,10 @@ def test_stop_runs_the_teardown_and_pending_asks_are_told(pool: Pool, waiting: i
     stopped = ref.stop(block=False)
     pending = [ref.ask(n, block=False) for n in range(waiting)]
     gate.set()
-    assert stopped.get(timeout=10) is True
+    assert stopped.get(timeout=60) is True
     for answer in pending:
         with pytest.raises(ActorDeadError):
-            answer.get(timeout=10)
+            answer.get(timeout=60)
     assert actor.hooks == ["start", "stop"]
     assert len(actor.got) == 1
     assert ref not in ActorRegistry.get_all()
@@ -182,21 +182,21 @@ def test_what_is_asked_of_an_actor_while_it_stops_is_always_answered(pool: Pool)
         asker.join()
         for n, answer in enumerate(answers):
             with contextlib.suppress(ActorDeadError):
-                assert answer.get(timeout=5) == n
+                assert answer.get(timeout=60) == n
 
 
 def test_an_idle_actor_costs_no_thread(pool: Pool) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())  # of others, too, which may end meanwhile
     refs = [start(pool)[0] for _ in range(500)]
-    assert [ref.ask(1, timeout=10) for ref in refs] == [1] * 500
-    assert threading.active_count() == before
+    assert [ref.ask(1, timeout=60) for ref in refs] == [1] * 500
+    assert set(threading.enumerate()) <= before
 
 
 def test_work_that_raises_costs_no_thread(pool: Pool) -> None:
     for _ in range(20):
         pool.submit(explode)
     ref, _ = start(pool)
-    assert ref.ask("alive?", timeout=5) == "alive?"
+    assert ref.ask("alive?", timeout=60) == "alive?"
     assert threads_of(pool) == 4
 
 
