@@ -45,7 +45,14 @@ class HostProcess:
     """`callsheet host`, in a process of its own."""
 
     def __init__(
-        self, folder: Path, redis_url: str, broker_url: str, *, failpoints: str = "", lease: float = 1.0
+        self,
+        folder: Path,
+        redis_url: str,
+        broker_url: str,
+        *,
+        failpoints: str = "",
+        lease: float = 1.0,
+        capacity: int = 4096,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / f"host-{time.monotonic_ns()}.log"
@@ -57,6 +64,7 @@ class HostProcess:
             failpoints=failpoints,
             lease_seconds=str(lease),
             host_pool_threads="16",
+            host_capacity=str(capacity),
             log_format="json",
             worker_lost_after_seconds="4",
             cancel_grace_seconds="1",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -33,9 +32,7 @@ def test_another_host_takes_over_within_ten_seconds(service: Service) -> None:
     eventually(lambda: service.balanced(2))
     gone = {host: service.owned().count(host) for host in set(service.owned())}
     first.kill()
-    killed_at = time.monotonic()
     eventually(lambda: len(set(service.owned())) == 1 and "" not in service.owned(), 10.0)
-    assert time.monotonic() - killed_at <= 10.0
     assert sorted(gone.values()) == [8, 8]
     service.workers()
     service.submit(16)
@@ -105,8 +102,10 @@ def test_a_rolling_restart_under_load_refuses_and_loses_nothing(service: Service
 
 
 def test_a_second_host_takes_its_share_of_a_host_with_a_backlog_without_a_loss(service: Service) -> None:
-    """The first one goes on renewing what it keeps while it finishes what it hands over."""
-    first = service.host().ready()
+    """The first one goes on renewing what it keeps while it finishes what it hands over, which takes longer than a
+    lease; and a lease is longer than a busy machine stands still.
+    """
+    first = service.host(lease=3.0, capacity=20_000).ready()
     eventually(lambda: "" not in service.owned())
     jobs = service.submit(20)
     pipe = service.client.pipeline(transaction=False)
@@ -114,7 +113,7 @@ def test_a_second_host_takes_its_share_of_a_host_with_a_backlog_without_a_loss(s
     for n in range(20_000):
         pipe.xadd(service.keys(jobs[n % 20]).mailbox, {"job": jobs[n % 20], **beat})
     pipe.execute()
-    service.host().ready()
+    service.host(lease=3.0).ready()
     eventually(lambda: service.balanced(2))
     service.workers()
     service.all_end()

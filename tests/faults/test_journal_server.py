@@ -176,17 +176,19 @@ def test_its_disk_full_it_ends_and_with_room_again_it_has_all_it_accepted(
             eventually(more(service, 25))
             disk.fill(leave=64 << 10)
             eventually(lambda: dead(service.journal), why="it goes on without a disk")
-            for request in (api.submit, lambda: httpx.get(f"{api.url}/v1/jobs/{service.accepted[0]}")):
+            for request in (api.submit, lambda: httpx.get(f"{api.url}/v1/jobs/{service.accepted[0]}", timeout=60)):
                 answer = request()
                 assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
                 assert int(answer.headers["retry-after"]) > 0
-            assert httpx.get(f"{api.url}/readyz").status_code == 503
+            assert httpx.get(f"{api.url}/readyz", timeout=60).status_code == 503
             assert api.files() == []
             disk.empty()
             service.journal.restart()
             eventually(more(service, 25))
         api.wait()
-        assert api.submit().status_code == 202
+        answer = api.submit()
+        assert answer.status_code == 202
+        service.accepted.append(answer.json()["id"])
         service.all_end()
         service.check()
     finally:

@@ -67,8 +67,8 @@ def test_a_journal_that_dies_during_a_delivery_costs_at_most_a_second_one(
         service.jobs.tell(job, msgspec.structs.replace(submission(job), callback_url=receiver.url))
         service.accepted.append(job)
         eventually(lambda: receiver.got)
-        service.journal.restart(kill=True)
         receiver.behave = answers(204)
+        service.journal.restart(kill=True)
         eventually(lambda: len(receiver.got) > 1, why="nobody tries again")
         eventually(lambda: _settled(service, job))
         (webhook,) = service.check()[job].webhooks
