@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -19,17 +21,18 @@ TAG = "CALLSHEET_TEST_TAG"
 
 
 def free_port() -> int:
-    """A port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on right now, and that no connection is given meanwhile: they have those above."""
+    while True:
+        port = secrets.choice(range(10_000, 32_000))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 T = TypeVar("T")
 
 
-def wait_for(what: Callable[[], T], seconds: float = 20.0) -> T:
+def wait_for(what: Callable[[], T], seconds: float = 60.0) -> T:
     """Ask again and again until the answer is truthy; fail loudly when it never is."""
     deadline = time.monotonic() + seconds
     while not (answer := what()):
@@ -58,7 +61,7 @@ class Running:
         """Everything it has printed so far."""
         return self.output.read_text(errors="replace")
 
-    def until(self, pattern: str, seconds: float = 20.0) -> None:
+    def until(self, pattern: str, seconds: float = 60.0) -> None:
         """Wait until it has printed something that matches."""
 
         def seen() -> bool:

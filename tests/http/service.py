@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from callsheet.config.settings import environment
 from callsheet.jobs.job import FileRef
 from callsheet.jobs.messages import Claim, Failed, Progress, Succeeded
 from callsheet.pipelines.declare import OutputFile
+from tests.house.running import free_port
 
 ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
@@ -37,12 +37,6 @@ def eventually(look: Callable[[], T], seconds: float = 10.0) -> T:
         assert time.monotonic() < deadline, f"it did not come within {seconds} s: {found!r}"
         time.sleep(0.01)
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Role:
@@ -83,7 +77,7 @@ class Api(Role):
 
     def wait(self, path: str = "/readyz") -> None:
         """Until it answers 200."""
-        eventually(lambda: self.process.poll() is None and self._answers(path), 20)
+        eventually(lambda: self.process.poll() is None and self._answers(path), 60)
 
     def _answers(self, path: str) -> bool:
         try:

@@ -88,14 +88,14 @@ class Held:
         ref = InputRef("film.mp4", upload.bytes, upload.sha256, "video/mp4")
         params = {**PARAMS.get(pipeline, {}), **params, "marks": str(marks)}
         submission = Submit(self.id, "me", pipeline, params, held.PIPELINES[pipeline].specs, ref)
-        assert service.jobs.ask(self.id, submission, timeout=15).ok
+        assert service.jobs.ask(self.id, submission).ok
 
     def let_go(self, stage: str) -> None:
         (self.marks / f"go-{stage}").touch()
 
     def begun(self) -> tuple[str, int]:
         """A stage that is at work, and its process. It is held no more the next time."""
-        mark = wait_for(lambda: next(self.marks.glob("begun-*"), None), 60.0)
+        mark = wait_for(lambda: next(self.marks.glob("begun-*"), None))
         stage, pid = mark.name.removeprefix("begun-"), int(mark.read_text())
         mark.unlink()
         self.let_go(stage)
@@ -105,11 +105,11 @@ class Held:
         return [event.type for event in self.service.events(self.id)]
 
     def ended(self) -> Job:
-        return self.service.ended(self.id, 60.0)
+        return self.service.ended(self.id)
 
 
 def nothing_is_left(service: Service) -> None:
-    wait_for(lambda: not service.in_work(), 10.0)
+    wait_for(lambda: not service.in_work())
     assert list((service.settings.data / "store" / "incoming").iterdir()) == []
 
 
@@ -124,7 +124,7 @@ def test_a_cancel_in_any_stage_leaves_nothing_and_the_job_goes_on_from_there(
     for attempt in range(1, len(stages) + 1):
         stage, pid = job.begun()
         assert service.jobs.ask(job.id, Cancel()).ok
-        wait_for(lambda pid=pid: not group_of(pid), 5.0)  # type: ignore[misc]
+        wait_for(lambda pid=pid: not group_of(pid))  # type: ignore[misc]
         ended = job.ended()
         assert (ended.status, ended.attempt) == ("cancelled", attempt)
         types = job.types()
@@ -139,7 +139,7 @@ def test_a_cancel_in_any_stage_leaves_nothing_and_the_job_goes_on_from_there(
     assert {stage.status for stage in done.stages.values()} == {"succeeded"}
     nothing_is_left(service)
     worker.signal(signal.SIGTERM)
-    assert worker.ends(20.0) == 0
+    assert worker.ends(60.0) == 0
 
 
 @pytest.mark.parametrize("names", [("held_shorts",), ("held_transcribe", "held_restyle", "held_preview")])
@@ -158,7 +158,7 @@ def test_a_worker_killed_in_any_stage_costs_it_no_more_than_another_try(
     assert len(members) >= slots
     doomed.signal(signal.SIGKILL)
     doomed.ends(30.0)
-    wait_for(lambda: not alive(*members), 5.0)
+    wait_for(lambda: not alive(*members))
     after = work(service, 4)
     for (_, stage), job in jobs.items():
         done = job.ended()
@@ -166,17 +166,18 @@ def test_a_worker_killed_in_any_stage_costs_it_no_more_than_another_try(
         assert [event.stage for event in service.events(job.id, "StageStarted")].count(stage) == 2
     nothing_is_left(service)
     after.signal(signal.SIGTERM)
-    assert after.ends(20.0) == 0
+    assert after.ends(60.0) == 0
 
 
 def test_a_job_that_ended_in_mid_fan_out_and_is_retried_from_one_clip_renders_no_other_again(
     service: Service, tmp_path: Path
 ) -> None:
-    worker = work(service, 1)
+    worker = work(service, 3)  # a place for each clip: which of them is offered first is anybody's guess
     steps = {spec.name for spec in held.PIPELINES["held_shorts"].specs}
-    free = frozenset(steps | {"clip:0", "clip:2"})
+    free = frozenset(steps | {"clip:0"})
     job = Held(service, filmed(tmp_path / "film.mp4", 18), tmp_path / "marks", "held_shorts", free, target_clips=3)
-    assert job.begun()[0] == "clip:1"
+    assert {job.begun()[0], job.begun()[0]} == {"clip:1", "clip:2"}
+    wait_for(lambda: "clip:0" in [event.stage for event in service.events(job.id, "StageSucceeded")])
     assert service.jobs.ask(job.id, Cancel()).ok
     first = {ref.name: ref.sha256 for ref in job.ended().artifacts}
     assert {name for name in first if name.startswith("clip")} == {f"clip-0{kind}" for kind in KINDS}
@@ -190,4 +191,4 @@ def test_a_job_that_ended_in_mid_fan_out_and_is_retried_from_one_clip_renders_no
         assert ran - {"waveform", "storyboard"} == again
         assert first.items() <= {ref.name: ref.sha256 for ref in done.artifacts}.items()
     worker.signal(signal.SIGTERM)
-    assert worker.ends(20.0) == 0
+    assert worker.ends(60.0) == 0

@@ -61,7 +61,7 @@ def test_a_child_that_dies_between_two_stages_costs_no_stage(shared: Service) ->
 
 def test_a_worker_without_its_pipelines_says_so_in_one_line_and_ends(service: Service) -> None:
     worker = service.start_worker(pipelines="tests.stages.tricks:no_such_thing")
-    assert worker.ends(40.0) == 2
+    assert worker.ends(60.0) == 2
     assert "callsheet: CALLSHEET_PIPELINES: tests.stages.tricks:no_such_thing: " in worker.text
     assert "Traceback" not in worker.text
 

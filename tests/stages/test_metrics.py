@@ -17,8 +17,8 @@ def figures(service: Service, name: str) -> dict[tuple[str, ...], float]:
 def test_a_stage_is_seen_while_it_runs_and_counted_when_it_is_over(shared: Service) -> None:
     job = shared.submit("waits")
     wait_for(lambda: figures(shared, "callsheet_stages_running").get(("cpu",)) == 1)
-    assert figures(shared, "callsheet_stage_slots") == {("cpu",): 1, ("io",): 2}
+    wait_for(lambda: figures(shared, "callsheet_stage_slots") == {("cpu",): 1, ("io",): 2})
     shared.mark("late")
     shared.ended(job)
     wait_for(lambda: figures(shared, "callsheet_stages_running").get(("cpu",)) == 0)
-    assert figures(shared, "callsheet_stage_seconds_count") == {("succeeded", "one", "act"): 1}
+    wait_for(lambda: figures(shared, "callsheet_stage_seconds_count") == {("succeeded", "one", "act"): 1})

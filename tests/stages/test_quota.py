@@ -37,7 +37,7 @@ def submit_charged(service: Service, store: ChargedStore, job: str, trick: str) 
     assert store.accept_input(job, upload)
     ref = InputRef("sound.wav", upload.bytes, upload.sha256, "audio/wav")
     given = {"trick": trick, "marks": str(service.marks)}
-    assert service.jobs.ask(job, Submit(job, ME, "one", given, tricks.one.specs, ref), timeout=15).ok
+    assert service.jobs.ask(job, Submit(job, ME, "one", given, tricks.one.specs, ref)).ok
 
 
 def test_a_stage_that_would_pass_the_quota_fails_by_that_name_and_leaves_nothing(

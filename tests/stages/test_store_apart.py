@@ -64,7 +64,7 @@ class Apart:
             job = dict(self.client.get(where).json())
             return job if job["status"] in ("completed", "failed") else None
 
-        return wait_for(ended, 40) or {}
+        return wait_for(ended) or {}
 
     def files(self) -> list[str]:
         """What lies in the data folders, but for locks."""
@@ -156,7 +156,7 @@ def test_a_bucket_that_says_nothing_makes_it_unready_in_time_and_is_asked_once(a
         try:
             wait_for(lambda: api._answers("/healthz"), 60)
             with ThreadPoolExecutor(4) as pool:
-                answers = list(pool.map(lambda _: httpx.get(f"{api.url}/readyz", timeout=10), range(4)))
+                answers = list(pool.map(lambda _: httpx.get(f"{api.url}/readyz", timeout=60), range(4)))
             assert [(a.status_code, a.json()["code"]) for a in answers] == [(503, "not_ready")] * 4
             silent.settimeout(5)
             asked, _ = silent.accept()

@@ -110,7 +110,7 @@ def chatter(context: StageContext) -> StageOutput:
             context.progress(past / 2.0, f"at {past:.1f}")
         time.sleep(0.001)
     context.progress(0.95, "the last word")
-    return StageOutput()
+    return StageOutput(result={"seconds": time.monotonic() - began})
 
 
 def last_word(context: StageContext) -> None:
@@ -249,7 +249,7 @@ twice = Pipeline(name="twice", params=Params, stages=(stage(act, name="act", ret
 patient = Pipeline(
     name="patient", params=Params, stages=(stage(act, name="act", retry=RetryPolicy(tries=9, base=0.2)),)
 )
-hasty = Pipeline(name="hasty", params=Params, stages=(stage(act, name="act", retry=ONCE, deadline=0.5),))
+hasty = Pipeline(name="hasty", params=Params, stages=(stage(act, name="act", retry=ONCE, deadline=2.0),))
 
 
 def first(context: StageContext) -> StageOutput:
