@@ -104,7 +104,7 @@ def test_idle_workers_wake_for_work_and_leave_it_in_its_order(broker_url: str) -
     for n in range(3):
         dispatch(sender, "a" * 32, "act", n, "cpu")
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert sorted(got) == [("a" * 32, "act", n) for n in range(3)]
 
 
