@@ -121,12 +121,13 @@ class Problem(Exception):  # noqa: N818  it is the answer, not only an error
 
     def body(self, request_id: str = "") -> bytes:
         """The problem as JSON. What we cannot explain to a client (500) says nothing about us, but how we can be asked
-        about it."""
+        about it. Only what is our fault tells the request's id: a refusal is the same bytes each time, so that a foreign
+        id cannot be told from an unknown one, nor one wrong key from another."""
         status, title = PROBLEMS[self.code]
         members: dict[str, Any] = {"type": f"urn:callsheet:problem:{self.code}", "title": title, "status": status}
         if self.detail and status != 500:
             members["detail"] = self.detail
-        named = {"request_id": request_id} if request_id else {}
+        named = {"request_id": request_id} if request_id and status >= 500 else {}
         return msgspec.json.encode({**members, "code": self.code, **self.more, **named})
 
 

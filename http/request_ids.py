@@ -1,4 +1,4 @@
-"""A name for each request: in its answer, in its problem, and in every line that is logged on its way."""
+"""A name for each request: a header of its answer, in a problem that is our fault, and in every line logged on its way."""
 
 from __future__ import annotations
 

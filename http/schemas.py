@@ -184,7 +184,7 @@ class Problem(msgspec.Struct, frozen=True):
         msgspec.UnsetType
     ) = msgspec.UNSET
     allowed_actions: list[Action] | msgspec.UnsetType = msgspec.UNSET
-    request_id: Annotated[str, Meta(description="As in `X-Request-ID`: every line of the log has it.")] | (
+    request_id: Annotated[str, Meta(description="From 500 on, as in `X-Request-ID`: every line of the log has it.")] | (
         msgspec.UnsetType
     ) = msgspec.UNSET
 

@@ -92,7 +92,7 @@ def test_a_redis_that_is_away_costs_its_own_figures_only(make_api: Callable[...,
 @pytest.mark.parametrize("given", ["abc-1.Z_9", "x" * 128])
 def test_a_plain_request_id_is_answered(client: httpx.Client, given: str) -> None:
     answer = client.get(f"/v1/jobs/{'0' * 32}", headers={"X-Request-ID": given})
-    assert (answer.headers["X-Request-ID"], answer.json()["request_id"]) == (given, given)
+    assert answer.headers["X-Request-ID"] == given
 
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, 'a"b', "<script>", "é".encode()])

@@ -146,6 +146,7 @@ def check(answer: httpx.Response, code: str) -> None:
     assert (problem["code"], problem["status"], problem["title"]) == (code, status, title)
     assert problem["type"] == f"urn:callsheet:problem:{code}"
     assert answer.headers["x-content-type-options"] == "nosniff"
+    assert problem.get("request_id") == (answer.headers["x-request-id"] if status >= 500 else None)
     if status == 405:
         assert answer.headers["allow"]
     if status == 429:
