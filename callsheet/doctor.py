@@ -20,7 +20,7 @@ from callsheet.config.redis_server import Kind, check_server, find_server, socke
 from callsheet.config.settings import Settings, SettingsError
 from callsheet.media import ffmpeg, weights
 from callsheet.media.errors import MediaError
-from callsheet.up import answers, redis_folder
+from callsheet.up import address_of, answers, redis_folder
 
 MARKS = {"ok": "ok      ", "warning": "warning ", "problem": "PROBLEM "}
 WAIT_SECONDS, ANSWER_SECONDS = 10.0, 2.0
@@ -142,8 +142,9 @@ def _taken(settings: Settings) -> Finding:
 def _addresses(settings: Settings) -> tuple[tuple[str, str] | None, list[Finding]]:
     """The addresses of both servers; None, and why, when those that `callsheet up` starts do not run."""
     urls, found = [], list[Finding]()
-    kinds: tuple[tuple[Kind, str | None], ...] = (("journal", settings.redis_url), ("broker", settings.broker_url))
-    for kind, given in kinds:
+    kinds: tuple[Kind, ...] = ("journal", "broker")
+    for kind in kinds:
+        given = address_of(settings, kind)
         url = given or socket_url(socket_path(redis_folder(settings, kind), kind))
         if given is None and not answers(url):
             found.append(_embedded(settings, kind))

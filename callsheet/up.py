@@ -80,7 +80,7 @@ def embedded_redis(settings: Settings, lock: int) -> tuple[list[Role], Settings]
 
     They hold the lock on the data folder, too: nobody starts a second server on files that are still written.
     """
-    wanted: list[Kind] = [kind for kind in ("journal", "broker") if _address_of(settings, kind) is None]
+    wanted: list[Kind] = [kind for kind in ("journal", "broker") if address_of(settings, kind) is None]
     roles, found = [], {}
     for kind in wanted:
         role, url = _redis_role(kind, redis_folder(settings, kind), lock)
@@ -99,8 +99,11 @@ def redis_folder(settings: Settings, kind: Kind) -> Path:
     return settings.data / "redis" / kind
 
 
-def _address_of(settings: Settings, kind: Kind) -> str | None:
-    return settings.redis_url if kind == "journal" else settings.broker_url
+def address_of(settings: Settings, kind: Kind) -> str | None:
+    """Where that server is, as the settings say it or have it follow; None if it is ours to start."""
+    if kind == "journal":
+        return settings.redis_url
+    return settings.broker if settings.redis_url else settings.broker_url
 
 
 def _redis_role(kind: Kind, folder: Path, lock: int) -> tuple[Role, str]:

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
 from pydantic_settings import NoDecode
@@ -29,6 +29,16 @@ def _redis_address(url: str | None) -> str | None:
     if url is not None and urlsplit(url).scheme not in REDIS_SCHEMES:
         raise ValueError(f"must start with one of {', '.join(s + '://' for s in REDIS_SCHEMES)}")
     return url
+
+
+def next_database(url: str) -> str:
+    """The address of the database after this one, on the same server. As its clients do: `?db=` before the path."""
+    parts = urlsplit(url)
+    query, path = dict(parse_qsl(parts.query)), parts.path.strip("/")
+    if parts.scheme == "unix" or "db" in query:
+        more = urlencode({**query, "db": int(query.get("db", 0)) + 1})
+        return f"{url.partition('?')[0]}?{more}"
+    return parts._replace(path=f"/{int(path) + 1 if path.isdecimal() else 1}").geturl()
 
 
 def _bucket(url: str | None) -> str | None:

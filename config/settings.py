@@ -33,6 +33,7 @@ from callsheet.config.kinds import (
     StageNames,
     WebAddress,
     half_the_cores,
+    next_database,
 )
 
 __all__ = ["Settings", "SettingsError", "environment", "load_settings"]
@@ -60,7 +61,8 @@ class Settings(BaseSettings):
     broker_url: RedisUrl = Field(
         None,
         repr=False,
-        description="Redis of the work queues; needs no durability. Unset: `callsheet up` starts a private one.",
+        description="Redis of the work queues; needs no durability. Unset: the next database of the server of "
+        "`redis_url`, where every dispatch waits for its disk; with both unset `callsheet up` starts a private one.",
     )
     models_folder: Folder | None = Field(
         None, description="Folder of recognition models. Unset: `models` in the data folder."
@@ -303,12 +305,16 @@ class Settings(BaseSettings):
     @property
     def journal(self) -> str:
         """The address of the journal's Redis; it must be known by the time a role asks."""
-        return _known(self.redis_url, "redis_url")
+        if self.redis_url is None:
+            raise SettingsError(
+                f"{PREFIX}REDIS_URL is not set; `callsheet up` starts a private Redis, a single role needs one"
+            )
+        return self.redis_url
 
     @property
     def broker(self) -> str:
-        """The address of the broker's Redis; it must be known by the time a role asks."""
-        return _known(self.broker_url, "broker_url")
+        """The address of the broker's Redis. Every role that knows the journal knows the same broker."""
+        return self.broker_url or next_database(self.journal)
 
     @property
     def address(self) -> str:
@@ -338,14 +344,6 @@ def environment(**changes: str) -> dict[str, str]:
         **os.environ,
         **{PREFIX + name.upper(): value for name, value in changes.items()},
     }
-
-
-def _known(url: str | None, name: str) -> str:
-    if url is None:
-        raise SettingsError(
-            f"{PREFIX}{name.upper()} is not set; `callsheet up` starts a private Redis, a single role needs one"
-        )
-    return url
 
 
 def _unknown_names() -> str | None:

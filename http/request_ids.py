@@ -1,4 +1,4 @@
-"""A name for each request: a header of its answer, in a problem that is our fault, and in every line logged on its way."""
+"""A name for each request: a header of its answer, in problems that are our fault, in every line logged on its way."""
 
 from __future__ import annotations
 

@@ -32,11 +32,10 @@ class Figures:
 
     def __init__(self, settings: Settings) -> None:
         self._journal = connect(settings.journal, ANSWER_SECONDS)
-        broker = settings.broker_url or settings.journal
-        self._broker = connect(broker, ANSWER_SECONDS)
+        self._broker = connect(settings.broker, ANSWER_SECONDS)
         self._partitions = settings.partitions
         self._data = settings.data
-        self.board = Board(broker, "api")
+        self.board = Board(settings.broker, "api")
 
     def close(self) -> None:
         """Close the connections."""

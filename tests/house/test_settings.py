@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from redis.connection import parse_url
 
 from callsheet.config.docs import page
 from callsheet.config.settings import Settings, SettingsError, environment, load_settings
@@ -110,7 +111,27 @@ def test_settings_never_change() -> None:
 def test_an_address_that_a_single_role_needs_is_asked_for_by_name() -> None:
     with pytest.raises(SettingsError, match="CALLSHEET_REDIS_URL is not set"):
         _ = load_settings().journal
-    assert load_settings(broker_url="redis://b").broker == "redis://b"
+    assert load_settings(redis_url="redis://a", broker_url="redis://b").broker == "redis://b"
+
+
+@pytest.mark.parametrize(
+    ("journal", "broker"),
+    [
+        ("redis://a", "redis://a/1"),
+        ("redis://a:7000/0", "redis://a:7000/1"),
+        ("rediss://:p%40ss@a/4", "rediss://:p%40ss@a/5"),
+        ("redis://a/2?protocol=2", "redis://a/3?protocol=2"),
+        ("redis://a/2?db=3", "redis://a/2?db=4"),
+        ("unix:///run/a.sock", "unix:///run/a.sock?db=1"),
+        ("unix:///run/a.sock?db=1&password=x", "unix:///run/a.sock?db=2&password=x"),
+    ],
+)
+def test_one_address_is_enough_for_a_role(journal: str, broker: str) -> None:
+    """The queues are in the next database then, as redis-py reads addresses."""
+    settings = load_settings(redis_url=journal)
+    assert settings.broker == broker
+    one, next_one = (parse_url(url) for url in (journal, broker))
+    assert {**one, "db": one.get("db", 0) + 1} == next_one
 
 
 def test_a_password_does_not_show_in_the_settings() -> None:

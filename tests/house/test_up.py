@@ -184,8 +184,10 @@ def test_a_data_folder_that_cannot_be_written_is_one_clear_line(start: Start, tm
     )
 
 
-def test_given_addresses_start_no_servers(start: Start) -> None:
-    up = start(CALLSHEET_REDIS_URL="redis://127.0.0.1:1/0", CALLSHEET_BROKER_URL="redis://127.0.0.1:1/1")
+@pytest.mark.parametrize("broker", ["", "redis://127.0.0.1:1/1"])
+def test_given_addresses_start_no_servers(start: Start, broker: str) -> None:
+    """The journal's is enough: roles that are started elsewhere know no other broker than that server."""
+    up = start(CALLSHEET_REDIS_URL="redis://127.0.0.1:1/0", CALLSHEET_BROKER_URL=broker)
     up.until("Callsheet is ready")
     assert "redis-" not in "".join(re.findall(r"started name=(\S+)", up.text))
 

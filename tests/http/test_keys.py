@@ -92,7 +92,7 @@ def acmes_job(guarded: Api, acme: dict[str, str], stages: Stages) -> str:
 
 
 def seen(answer: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
-    """All that a client can tell an answer by, but for the time of day, the request's name, and how often it has asked."""
+    """All that a client can tell an answer by, but for the time of day, the request's name, how often it asked."""
     passing = ("date", "x-request-id", "ratelimit")
     return answer.status_code, answer.content, {k: v for k, v in answer.headers.items() if k not in passing}
 
