@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from callsheet import __version__
+from callsheet.config.checks import is_loopback
 from callsheet.keys_cli import keys, tenants
 from callsheet.webhooks_cli import webhooks
 
@@ -40,15 +41,21 @@ class Queue(StrEnum):
 @app.command()
 def up(port: Port = None, data: Data = None) -> None:
     """Start everything on this machine: Redis, host, workers and API. Ctrl-C stops it all."""
-    from callsheet.up import run_up
+    from callsheet.up import run_up, running_journal
 
-    raise typer.Exit(run_up(_settings("up", port=port, data=data, eyes=True)))
+    settings = _settings("up", port=port, data=data, eyes=True)
+    if not is_loopback(settings.bind):
+        with running_journal(settings) as journal:
+            _check_somebody_has_a_key(settings, journal)
+    raise typer.Exit(run_up(settings))
 
 
 @app.command()
 def api(port: Port = None) -> None:
     """Answer HTTP."""
     settings = _settings("api", port=port)
+    if not is_loopback(settings.bind):
+        _check_somebody_has_a_key(settings, settings.journal)
     from callsheet.http.serve import run_api
 
     run_api(settings)
@@ -137,6 +144,17 @@ def _settings(role: str, *, eyes: bool = False, **given: Any) -> Settings:
         settings = settings.model_copy(update={"log_format": "console"})
     configure_logging(settings, role)
     return settings
+
+
+def _check_somebody_has_a_key(settings: Settings, journal: str) -> None:
+    from callsheet.actors.tenants.keyring import nobody_has_a_key
+    from callsheet.config.settings import SettingsError
+
+    if nobody_has_a_key(journal):
+        raise SettingsError(
+            f"bind={settings.bind} opens the service to the network, and there is no key to it: "
+            "make one first (callsheet keys create --tenant NAME), or take bind=127.0.0.1"
+        )
 
 
 def main() -> None:

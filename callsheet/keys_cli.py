@@ -107,15 +107,12 @@ def _settings() -> Settings:
 
 @contextmanager
 def _redis() -> Iterator[Any]:
-    """The journal's Redis: where the settings say, else the one that `callsheet up` runs on this data folder."""
+    """The journal's Redis: where the settings say, else the private one of this data folder, whether it runs or not."""
     from callsheet.actors.committer import connect
-    from callsheet.up import journal_address
+    from callsheet.up import running_journal
 
-    client = connect(journal_address(_settings()))
-    try:
+    with running_journal(_settings()) as address, connect(address) as client:
         yield client
-    finally:
-        client.close()
 
 
 @contextmanager
@@ -129,7 +126,7 @@ def _one_line() -> Iterator[None]:
     except ValueError as error:
         raise SettingsError(str(error)) from None
     except Unavailable as error:
-        raise SettingsError(f"{error}; is `callsheet up` running, or CALLSHEET_REDIS_URL right?") from None
+        raise SettingsError(f"{error}; is CALLSHEET_REDIS_URL right?") from None
 
 
 def _bytes(text: str | None) -> int | None:

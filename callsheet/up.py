@@ -8,6 +8,7 @@ import http.client
 import os
 import shlex
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from callsheet.config.process import dying_with_us
 from callsheet.config.redis_server import (
     Kind,
     check_server,
@@ -92,6 +94,30 @@ def embedded_redis(settings: Settings, lock: int) -> tuple[list[Role], Settings]
 def journal_address(settings: Settings) -> str:
     """The journal's Redis: where the settings say, else the one that we run on this data folder."""
     return settings.redis_url or socket_url(socket_path(redis_folder(settings, "journal"), "journal"))
+
+
+@contextmanager
+def running_journal(settings: Settings) -> Iterator[str]:
+    """The address of a journal that runs. Ours does so only for this while, if `callsheet up` does not run."""
+    url = journal_address(settings)
+    if settings.redis_url or answers(url):
+        yield url
+        return
+    _make_data_folder(settings.data)
+    with _only_one(settings.data) as lock:
+        role, url = _redis_role("journal", redis_folder(settings, "journal"), lock)
+        with subprocess.Popen(
+            dying_with_us(list(role.command)), stdin=subprocess.DEVNULL, pass_fds=role.keeps
+        ) as server:
+            try:
+                while not role.ready():
+                    if server.poll() is not None:
+                        raise SettingsError(f"the private Redis does not start; see {role.logfile}")
+                    time.sleep(0.02)
+                yield url
+            finally:
+                server.terminate()
+        remove_socket(redis_folder(settings, "journal"), "journal")
 
 
 def redis_folder(settings: Settings, kind: Kind) -> Path:

@@ -50,7 +50,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", validate_default=True)
 
     # Where it listens and where it keeps things
-    bind: str = Field("127.0.0.1", description="Address the API listens on. Beyond loopback every request needs a key.")
+    bind: str = Field(
+        "127.0.0.1",
+        description="Address the API listens on. Beyond loopback every request needs a key, and one must be there.",
+    )
     port: int = Field(8080, ge=1, le=65535, description="Port the API listens on.")
     data: Folder = Field(
         Path("var"), description="Folder for everything that is kept: uploads, artifacts, embedded Redis."

@@ -121,8 +121,8 @@ class Problem(Exception):  # noqa: N818  it is the answer, not only an error
 
     def body(self, request_id: str = "") -> bytes:
         """The problem as JSON. What we cannot explain to a client (500) says nothing about us, but how we can be asked
-        about it. Only what is our fault tells the request's id: a refusal is the same bytes each time, so that nobody can
-        tell a foreign id from an unknown one, nor one wrong key from another."""
+        about it. Only what is our fault tells the request's id: a refusal is the same bytes each time, so that nobody
+        can tell a foreign id from an unknown one, nor one wrong key from another."""
         status, title = PROBLEMS[self.code]
         members: dict[str, Any] = {"type": f"urn:callsheet:problem:{self.code}", "title": title, "status": status}
         if self.detail and status != 500:

@@ -6,6 +6,7 @@ the digests of all keys in the same time whatever it is, so that how long it tak
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import math
@@ -17,6 +18,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from callsheet.actors.committer import connect
+from callsheet.actors.errors import Unavailable
 from callsheet.actors.tenants.names import API_KEYS, KEYS_VERSION, TENANT, ticket
 from callsheet.actors.wire import unavailable
 
@@ -26,6 +29,7 @@ FRESH_SECONDS = 2.0  # how long a key that was revoked may still count
 TICKET_SECONDS = 30
 MAX_KEYS = 1000  # comparing with all of them takes 0.2 ms
 MAX_NAME = 100
+ANSWER_SECONDS = 2.0
 _SECRET = re.compile(r"csk_[A-Za-z0-9_-]{43}\Z")
 _TICKET = re.compile(r"cst_[A-Za-z0-9_-]{43}\Z")
 
@@ -82,6 +86,13 @@ class KeyStore:
             pipe.hdel(API_KEYS, key)
             pipe.incr(KEYS_VERSION)
             return bool(pipe.execute()[0])
+
+
+def nobody_has_a_key(journal: str) -> bool:
+    """Whether it is known that there is no key at all. A journal that is away may hold some."""
+    with connect(journal, ANSWER_SECONDS) as client, contextlib.suppress(Unavailable):
+        return not KeyStore(client).list()
+    return False
 
 
 class Keyring:

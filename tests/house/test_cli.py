@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,27 @@ def test_a_role_without_its_redis_says_so_in_one_line(command: str) -> None:
     assert answer.returncode == 2
     assert answer.stderr.startswith("callsheet: CALLSHEET_REDIS_URL is not set; `callsheet up` starts a private Redis")
     assert len(answer.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("command", "given"), [("up", False), ("up", True), ("api", True)])
+def test_the_network_is_not_served_while_nobody_has_a_key(
+    command: str, given: bool, redis_url: str, redis_binary: Path, tmp_path: Path
+) -> None:
+    redis = redis_url if given else ""
+    answer = callsheet(command, CALLSHEET_BIND="0.0.0.0", CALLSHEET_DATA=str(tmp_path), CALLSHEET_REDIS_URL=redis)
+    assert answer.returncode == 2
+    assert answer.stderr == (
+        "callsheet: bind=0.0.0.0 opens the service to the network, and there is no key to it: "
+        "make one first (callsheet keys create --tenant NAME), or take bind=127.0.0.1\n"
+    )
+
+
+def test_a_key_can_be_made_before_the_service_ever_ran(redis_binary: Path, tmp_path: Path) -> None:
+    """The private Redis runs for just that long, and keeps it."""
+    made = callsheet("keys", "create", "--tenant", "acme", CALLSHEET_DATA=str(tmp_path / "new"))
+    assert made.stdout.startswith("csk_"), made.stderr
+    assert " acme " in callsheet("keys", "list", CALLSHEET_DATA=str(tmp_path / "new")).stdout
+    assert not list(tmp_path.rglob("*.sock"))
 
 
 def test_the_version_is_the_packages() -> None:

@@ -310,7 +310,7 @@ def test_the_command_line_says_in_one_line_what_is_wrong(addresses: dict[str, st
         assert said.startswith("--quota takes a number of bytes, such as 20GiB")
     away = {**addresses, "redis_url": "redis://127.0.0.1:1"}
     said = command(away, "list", fails=True)
-    assert "is `callsheet up` running" in said
+    assert "is CALLSHEET_REDIS_URL right" in said
     assert "\n" not in said
 
 
