@@ -13,7 +13,7 @@ from callsheet.http.problems import Problem
 
 _KEY = re.compile(r'(?P<quote>"?)(?P<key>[\x21\x23-\x7e]{1,255})(?P=quote)\Z')
 _TAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*')
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z")
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z", re.IGNORECASE)
 
 
 def entity_tags(header: str) -> list[tuple[bool, str]]:
@@ -87,7 +87,7 @@ def wanted_range(req: falcon.asgi.Request, size: int, tag: str) -> tuple[int, in
     ranges must take (RFC 9110, section 14.2); 416 would say that the bytes are not there.
     """
     wanted = _RANGE.match(req.get_header("Range") or "")
-    if wanted is None or wanted[0] == "bytes=-" or not _if_range(req, tag):
+    if wanted is None or wanted.groups() == ("", "") or not _if_range(req, tag):
         return None
     first, last = wanted[1], wanted[2]
     if not first:

@@ -130,6 +130,6 @@ def reset_frame(reset: msgspec.Struct) -> bytes:
 def _cursor(req: falcon.asgi.Request) -> int:
     """Where the watcher is: what its browser remembers counts more than what the page once asked for."""
     last = req.get_header("Last-Event-ID")
-    if last is not None:
+    if last:  # an empty one is that of who has seen nothing
         return checked_number("Last-Event-ID", last.strip(), 0, MAX_SEQ)
     return whole_number(req, "after", 0, 0, MAX_SEQ)

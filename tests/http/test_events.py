@@ -94,6 +94,7 @@ def test_a_reconnect_that_would_have_nothing_new_is_told_to_stop(done: str, clie
     last = client.get(f"/v1/jobs/{done}").json()["seq"]
     for path, headers in (
         (f"?after={last}", {}),
+        (f"?after={last}", {"Last-Event-ID": ""}),
         ("", {"Last-Event-ID": str(last)}),
         ("?after=0", {"Last-Event-ID": str(last)}),
     ):
