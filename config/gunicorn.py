@@ -29,6 +29,9 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
         "workers": settings.api_workers,
         "graceful_timeout": settings.graceful_seconds,
         "timeout": 60,
+        # Longer than clients and load balancers keep an idle connection (60 s at most, as a rule): who closes it first
+        # may do so just as the other sends a request, which then fails.
+        "keepalive": 75,
         "control_socket_disable": True,  # nobody needs it, and its default path is shared by all instances
         "accesslog": None,
         "loglevel": "warning" if settings.log_level == "info" else settings.log_level,

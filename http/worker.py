@@ -24,8 +24,8 @@ CUT_BEFORE_END = 1.5  # seconds that a connection which does not end has for its
 
 
 class Connection(ASGIProtocol):  # type: ignore[misc]  # gunicorn carries no type information
-    """One connection. One whose first request does not come within `HEADER_SECONDS` is answered 408 and closed; for
-    later ones gunicorn's own keep-alive timer does it."""
+    """One connection. Headers that do not come within `HEADER_SECONDS`, of the connection for its first request and of
+    their first byte for later ones, are answered 408, and it is closed. Gunicorn's keep-alive timer ends idle ones."""
 
     def connection_made(self, transport: Any) -> None:
         """Start the clock."""
@@ -46,6 +46,8 @@ class Connection(ASGIProtocol):  # type: ignore[misc]  # gunicorn carries no typ
     def data_received(self, data: bytes) -> None:
         """Somebody is there."""
         self._unanswered = 0
+        if self._awaiting_request and self._patience.cancelled():
+            self._patience = self.worker.loop.call_later(HEADER_SECONDS, self._give_up)
         super().data_received(data)
 
     def pause_writing(self) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from websockets.asyncio.client import connect as async_connect
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from callsheet.config.gunicorn import gunicorn_options
+from callsheet.config.settings import Settings
 from callsheet.http import worker
 from callsheet.http.body import LINGER_SECONDS, Body
 from tests.http.service import Api, Role, Stages, eventually
@@ -136,6 +139,38 @@ def test_headers_that_do_not_come_are_answered_408(monkeypatch: pytest.MonkeyPat
     assert asyncio.run(story()).startswith(b"HTTP/1.1 408 ")
 
 
+def test_headers_of_a_later_request_that_do_not_come_are_answered_408(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "HEADER_SECONDS", 0.2)
+
+    async def ok(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def story() -> tuple[bytes, bytes]:
+        loop = asyncio.get_running_loop()
+        fake = FakeWorker(loop, ok)
+        fake.cfg.set("keepalive", 75)
+        server = await loop.create_server(lambda: worker.Connection(fake), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        for _ in range(2):
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            first = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        server.close()
+        return first, answer
+
+    first, answer = asyncio.run(story())
+    assert first.startswith(b"HTTP/1.1 204 ")
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_an_idle_connection_outlives_what_clients_and_load_balancers_keep(settings: Settings) -> None:
+    """The client closes it, not the service: just as it is used again, that would fail a request."""
+    assert gunicorn_options(settings)["keepalive"] > 60
+
+
 async def keep_open(scope: Any, receive: Any, send: Any) -> None:
     """Accept a WebSocket and stay; answer a request with bytes without end."""
     if scope["type"] == "websocket":
@@ -207,7 +242,8 @@ class FakeWorker:
     def __init__(self, loop: asyncio.AbstractEventLoop, app: Any = None) -> None:
         self.cfg, self.loop, self.asgi, self.state = Config(), loop, app, dict[str, Any]()
         self.log = Logger(self.cfg)
-        self.nr_conns, self.alive, self.connections = 0, True, set[object]()
+        self.nr_conns, self.nr, self.max_requests, self.alive = 0, 0, sys.maxsize, True
+        self.connections = set[object]()
 
 
 def test_gunicorn_still_has_the_names_that_the_worker_builds_on() -> None:
