@@ -140,8 +140,6 @@ def test_headers_that_do_not_come_are_answered_408(monkeypatch: pytest.MonkeyPat
 
 
 def test_headers_of_a_later_request_that_do_not_come_are_answered_408(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "HEADER_SECONDS", 0.2)
-
     async def ok(_scope: Any, _receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})
@@ -155,6 +153,7 @@ def test_headers_of_a_later_request_that_do_not_come_are_answered_408(monkeypatc
         for _ in range(2):
             writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             first = await reader.readuntil(b"\r\n\r\n")
+        monkeypatch.setattr(worker, "HEADER_SECONDS", 0.2)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
         answer = await asyncio.wait_for(reader.read(), 5)
         writer.close()
