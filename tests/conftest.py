@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from callsheet.config.redis_server import Kind
@@ -32,6 +33,18 @@ def _plain_environment() -> Iterator[None]:
             if name.startswith("CALLSHEET_") and not name.startswith("CALLSHEET_TEST_"):
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patient_clients() -> Iterator[None]:
+    """A client that is told nothing else gives up after five seconds: less than a busy machine may stall."""
+    patience = httpx._config.DEFAULT_TIMEOUT_CONFIG
+    before = patience.as_dict()
+    for what in before:
+        setattr(patience, what, 60.0)
+    yield
+    for what, seconds in before.items():
+        setattr(patience, what, seconds)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,11 @@ import subprocess
 from pathlib import Path
 
 
+def files_below(folder: Path) -> list[str]:
+    """The files below a folder that others work in: what goes while we look is no error, as it is to `rglob`."""
+    return [os.path.relpath(Path(at, name), folder) for at, _, names in os.walk(folder) for name in names]
+
+
 class MountRefusedError(Exception):
     """This machine does not let us mount. The message says why."""
 
@@ -41,8 +46,7 @@ class SmallDisk:
 
     def files(self) -> list[str]:
         """What else lies there."""
-        found = (path for path in self.path.rglob("*") if path.is_file() and path != self._ballast)
-        return sorted(str(path.relative_to(self.path)) for path in found)
+        return sorted(set(files_below(self.path)) - {self._ballast.name})
 
     def unmount(self) -> None:
         """Take it away; a process that still dies there does not hold it up."""

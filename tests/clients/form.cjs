@@ -22,9 +22,12 @@ async function browse(folder) {
     args: ["--no-sandbox", "--disable-gpu"], // root has no sandbox, and only our own page is shown
     headless: "shell",
     pipe: true, // closes with us
+    timeout: 100_000, // the test has a limit of its own
   });
   try {
-    await fill(await browser.newPage());
+    const page = await browser.newPage();
+    page.setDefaultTimeout(100_000);
+    await fill(page);
   } finally {
     await browser.close();
   }
@@ -56,7 +59,7 @@ async function fill(page) {
     await (await article.$("[name=cancel]")).click();
   }
   await page.waitForFunction((id) => /^(completed|failed|cancelled|\w.*: |The )/.test(
-    document.querySelector(`#${id} .job strong`).textContent), { timeout: 60000 }, `try-${pipeline}`);
+    document.querySelector(`#${id} .job strong`).textContent), {}, `try-${pipeline}`);
   const seen = await article.evaluate((element) => ({
     status: element.querySelector(".job strong").textContent,
     events: [...element.querySelectorAll(".events li")].map((line) => line.textContent.trim()),

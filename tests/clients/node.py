@@ -20,7 +20,7 @@ from pathlib import Path
 from callsheet.config.process import dying_with_us
 
 HERE = Path(__file__).parent
-INSTALL_SECONDS = 100
+INSTALL_SECONDS = 200
 
 
 class NodeMissingError(Exception):
@@ -45,7 +45,7 @@ class Node:
             text=True,
         )
 
-    def run(self, script: Path, *arguments: str, seconds: float = 60) -> str:
+    def run(self, script: Path, *arguments: str, seconds: float = 100) -> str:
         """Run a script to its end, which must be a good one; what it wrote."""
         with self.start(script, *arguments) as process:
             try:

@@ -55,7 +55,7 @@ class Service:
             assert job["status"] not in TERMINAL, f"{job['status']} before {stage} was seen running"
             return any(s["name"] == stage and s["status"] == "running" for s in job["stages"])
 
-        wait_for(runs, 60)
+        wait_for(runs, 100)
 
     def events(self, id_: str) -> list[dict[str, Any]]:
         """All events of a job, page by page."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from tests.providers.fakes import KEY, FakeFal, FakeGemini, Reply, serving
 from tests.servers import RedisServer
 from tests.stages.conftest import ROOT, Service, quick_settings
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 PIPELINES = {"restyle": restyle.pipeline, "preview": preview.pipeline}
 RELIGHT = {"mode": "relight", "lighting_prompt": "dusk"}
 REMOTE_MATTE = {"mode": "background", "matte": "remote", "background_color": "#00ff00"}
@@ -35,7 +36,7 @@ class Studio(Service):
     def __init__(self, folder: Path, journal: RedisServer, broker: RedisServer) -> None:
         quick = quick_settings(folder, journal.url, broker.url)
         # A child that starts while the machine is busy says nothing for longer than the two seconds of other tests.
-        patient = quick.model_copy(update={"worker_lost_after_seconds": 8.0})
+        patient = quick.model_copy(update={"worker_lost_after_seconds": 8.0, "lease_seconds": 20.0})
         super().__init__(patient, folder / "marks")
         self.fal, self.gemini = FakeFal(), FakeGemini()
         self.folder = folder
@@ -54,7 +55,7 @@ class Studio(Service):
         upload.write(path.read_bytes())
         self.store.accept_input(job, upload)
         ref = InputRef(path.name, upload.bytes, upload.sha256, "video/mp4")
-        outcome = self.jobs.ask(job, Submit(job, "me", pipeline, params, PIPELINES[pipeline].specs, ref), timeout=15)
+        outcome = self.jobs.ask(job, Submit(job, "me", pipeline, params, PIPELINES[pipeline].specs, ref), timeout=30)
         assert outcome.ok, outcome
         return job
 
@@ -65,13 +66,13 @@ class Studio(Service):
 
     def runs(self, job: str, stage: str) -> None:
         """Wait until a stage runs."""
-        wait_for(lambda: (found := self.jobs.job(job)) and found.stages[stage].status == "running", 40)
+        wait_for(lambda: (found := self.jobs.job(job)) and found.stages[stage].status == "running")
 
     def nothing_is_left(self) -> None:
         """No work, no upload, no process but the workers' idle children."""
-        wait_for(lambda: not self.in_work(), 15)
+        wait_for(lambda: not self.in_work())
         assert list((self.settings.data / "store" / "incoming").iterdir()) == []
-        wait_for(lambda: not [p for worker in self.workers for p in worker.family() if "ffmpeg" in _name(p)], 5)
+        wait_for(lambda: not [p for worker in self.workers for p in worker.family() if "ffmpeg" in _name(p)])
 
     def reset(self) -> None:
         for server in (self.fal, self.gemini):
@@ -156,7 +157,7 @@ def test_a_video_is_relit_with_its_sound_and_a_retry_of_any_stage_pays_nothing(s
     assert (job.status, job.error) == ("completed", None), job.error
     assert sound(studio.made(job, "restyled.mp4")) == sound(clip)
     for stage in ("render", "video", "probe"):
-        assert studio.jobs.ask(id_, Retry(from_stage=stage)).ok
+        assert studio.jobs.ask(id_, Retry(from_stage=stage), timeout=30).ok
         assert studio.ended(id_, 60).status == "completed"
     assert (studio.gemini.paid, studio.fal.paid) == (1, 1)
     assert set(studio.fal.orders["request-1"]["arguments"]) == {"prompt", "num_frames", "video_url", "image_url"}
@@ -183,14 +184,14 @@ def test_a_background_is_replaced_behind_the_sources_frames_and_sound(studio: St
 def test_what_cannot_be_done_is_refused_by_the_first_stage(
     studio: Studio, clip: Path, params: dict[str, Any], code: str, stage: str
 ) -> None:
-    job = studio.ended(studio.send(clip, **params))
+    job = studio.ended(studio.send(clip, **params), 60)
     assert job.error
     assert (job.status, job.error.code, job.error.stage) == ("failed", code, stage)
 
 
 def test_a_video_too_long_for_a_paid_model_is_refused_before_anything_is_asked(studio: Studio, tmp_path: Path) -> None:
     _ffmpeg(*scene("32x32", 1, 31), *CODEC, str(tmp_path / "long.mp4"))
-    job = studio.ended(studio.send(tmp_path / "long.mp4", **RELIGHT))
+    job = studio.ended(studio.send(tmp_path / "long.mp4", **RELIGHT), 60)
     assert job.error
     assert (job.error.code, job.error.stage, studio.gemini.calls) == ("media_too_long", "probe", [])
 
@@ -230,8 +231,8 @@ def test_a_cancel_in_mid_stage_ends_the_work_here_and_there(
     elif stage == "video":
         studio.fal.until("status")
     studio.runs(id_, stage)
-    assert studio.jobs.ask(id_, Cancel()).ok
-    assert studio.ended(id_).status == "cancelled"
+    assert studio.jobs.ask(id_, Cancel(), timeout=30).ok
+    assert studio.ended(id_, 60).status == "cancelled"
     studio.nothing_is_left()
     if stage == "video":
         studio.fal.until("cancel")
@@ -251,7 +252,7 @@ def test_a_killed_workers_stage_is_run_again_and_nothing_is_paid_twice(studio: S
         studio.fal.until("status")
     studio.runs(id_, stage)
     worker.signal(signal.SIGKILL)
-    worker.ends(30.0)
+    worker.ends()
     studio.work()
     if stage == "video":
         studio.fal.orders["request-1"]["polls"] = 1
@@ -268,7 +269,7 @@ def test_an_order_of_unknown_fate_is_repeated_when_the_client_says_so(studio: St
     studio.fal.plans["submit"] = [Reply(500)]
     id_ = studio.send(clip, **RELIGHT)
     assert studio.ended(id_, 60).status == "failed"
-    assert studio.jobs.ask(id_, Retry(params={"pay_again": 1})).ok
+    assert studio.jobs.ask(id_, Retry(params={"pay_again": 1}), timeout=30).ok
     assert studio.ended(id_, 60).status == "completed"
     assert (studio.gemini.paid, studio.fal.calls.count("submit")) == (1, 2)
 
@@ -280,7 +281,7 @@ def test_a_preview_is_made_of_every_input(studio: Studio, clip: Path, tmp_path: 
         _ffmpeg(*SOUND, str(path := tmp_path / "a.ogg"))
     elif kind == "silent":
         _ffmpeg(*scene(), *CODEC, str(path := tmp_path / "a.mp4"))
-    job = studio.ended(studio.send(path, "preview"), 40)
+    job = studio.ended(studio.send(path, "preview"), 60)
     assert (job.status, {s.status for s in job.stages.values()}) == ("completed", {"succeeded"})
     made = {ref.name.partition(".")[0] for ref in job.artifacts}
     assert made == {"video": {"waveform", "storyboard"}, "sound": {"waveform"}, "silent": {"storyboard"}}[kind]
@@ -289,11 +290,11 @@ def test_a_preview_is_made_of_every_input(studio: Studio, clip: Path, tmp_path: 
 def test_without_a_provider_the_job_fails_at_once_and_says_what_to_configure(studio: Studio, clip: Path) -> None:
     for worker in studio.workers:
         worker.signal(signal.SIGTERM)
-        worker.ends(20.0)
+        worker.ends()
     worker = studio.work(keys=False)
-    job = studio.ended(studio.send(clip, **RELIGHT))
+    job = studio.ended(studio.send(clip, **RELIGHT), 60)
     worker.signal(signal.SIGTERM)
-    worker.ends(20.0)
+    worker.ends()
     assert job.error
     assert (job.error.code, job.error.stage) == ("provider_not_configured", "probe")
     assert "CALLSHEET_GEMINI_KEY" in job.error.message
@@ -302,6 +303,7 @@ def test_without_a_provider_the_job_fails_at_once_and_says_what_to_configure(stu
 def test_only_the_children_that_buy_are_given_keys(studio: Studio) -> None:
     for worker in studio.workers:
         for process in worker.family():
-            if "child_main" in " ".join(process.cmdline()):
-                assert KEY not in str(process.environ())
-                assert KEY not in " ".join(process.cmdline())
+            with contextlib.suppress(psutil.NoSuchProcess):  # which ends while we look
+                if "child_main" in " ".join(process.cmdline()):
+                    assert KEY not in str(process.environ())
+                    assert KEY not in " ".join(process.cmdline())

@@ -71,6 +71,7 @@ def test_no_request_that_can_be_made_up_breaks_the_contract(
         bounds = ["--max-examples", "5", "--phases", "examples,coverage,fuzzing", "--seed", SEED]
     command = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIG), "run"]
     more = ["--header", f"Authorization:{key}", "--generation-database", "none", "--no-color", "--continue-on-failure"]
+    more += ["--request-timeout", "60"]  # it gives up after ten seconds, and takes that for a failure
     command += [f"{service.url}/openapi.json", *bounds, *more]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, check=False)

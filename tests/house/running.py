@@ -76,6 +76,10 @@ class Running:
         """It and all its living descendants, also those that left its session or lost their parent."""
         return [process for process in psutil.process_iter() if self._is_ours(process)]
 
+    def is_gone(self) -> None:
+        """Wait until nothing of it lives: what was killed takes a moment to die."""
+        wait_for(lambda: self.family() == [])
+
     def pid_of(self, name: str) -> int:
         """The process id of a role, from the log."""
         return int(re.findall(rf"started name={name} pid=(\d+)", self.text)[-1])
@@ -84,7 +88,7 @@ class Running:
         """Send it (and nobody else) a signal."""
         self.process.send_signal(number)
 
-    def ends(self, seconds: float = 15.0) -> int:
+    def ends(self, seconds: float = 60.0) -> int:
         """Wait until it has ended: its exit code."""
         return self.process.wait(seconds)
 

@@ -119,7 +119,7 @@ def test_a_foreign_program_dies_with_the_process_that_started_it() -> None:
     parent.send_signal(signal.SIGKILL)
     parent.communicate()
     try:
-        readable, _, _ = select.select([watch], [], [], 5)
+        readable, _, _ = select.select([watch], [], [], 60)
         assert readable == [watch], "the child outlived its parent"
     finally:
         os.close(watch)
@@ -128,4 +128,4 @@ def test_a_foreign_program_dies_with_the_process_that_started_it() -> None:
 def test_a_child_started_by_a_parent_that_is_gone_leaves_at_once() -> None:
     command = dying_with_us(["true"])
     command[4] = "1"
-    assert subprocess.run(command, check=False, timeout=10).returncode == 1
+    assert subprocess.run(command, check=False, timeout=60).returncode == 1

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from callsheet import supervisor, up
 from callsheet.config.logging import configure_logging
 from callsheet.config.settings import Settings, SettingsError, load_settings
 from callsheet.supervisor import Role
@@ -30,6 +31,12 @@ def very_stubborn(settings: Settings) -> Sequence[Role]:
     return [_stubborn(settings, 60.0), replace(_stubborn(settings, 60.0), name="mule", rank=2)]
 
 
+def unhurried(settings: Settings) -> Sequence[Role]:
+    """The same, and they are given it."""
+    supervisor.STOP_BUDGET = 600.0
+    return very_stubborn(settings)
+
+
 def _stubborn(settings: Settings, grace: float) -> Role:
     trapped = settings.data / "trapped"
     return Role("stubborn", ("sh", "-c", STUBBORN.format(settings.data)), 1, grace, ready=trapped.exists)
@@ -51,10 +58,11 @@ def mistaken(_: Settings) -> Sequence[Role]:
 
 
 SCENARIOS: dict[str, Callable[[Settings], Sequence[Role]]] = {
-    table.__name__: table for table in (healthy, stubborn, very_stubborn, mortal, broken, mistaken)
+    table.__name__: table for table in (healthy, stubborn, very_stubborn, unhurried, mortal, broken, mistaken)
 }
 
 if __name__ == "__main__":
+    up.LOCK_PATIENCE = 600.0  # however slow this machine is, who has it waits, and who has not does not
     try:
         settings = load_settings(log_format="console")
         configure_logging(settings, "up")

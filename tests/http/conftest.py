@@ -35,7 +35,12 @@ def addresses(redis_binary: Path, folder: Path, receiver: Receiver) -> Iterator[
             "broker_url": broker.url,
             "data": str(folder / "data"),
             "pipelines": "tests.http.sample:pipeline",
+            # What happens when nothing is heard for so long is tested elsewhere. Here a machine that stalls for some
+            # seconds is to change no answer.
             "worker_lost_after_seconds": "600",
+            "cancel_grace_seconds": "600",
+            "lease_seconds": "30",
+            "reply_timeout": "30",
             "allowed_addresses": receiver.place,
             "webhook_retry_seconds": "0.2,3600",
             "allowed_hosts": "x",  # what requests over raw sockets call it
@@ -65,7 +70,7 @@ def api(addresses: dict[str, str], host: Role, folder: Path) -> Iterator[Api]:
 def client(api: Api) -> Iterator[httpx.Client]:
     """A client of the live service. Whatever a test gets through it must be in the OpenAPI document."""
     hooks = {"response": [contract("tests.http.sample:pipeline").check]}
-    with httpx.Client(base_url=api.url, timeout=20, event_hooks=hooks) as client:
+    with httpx.Client(base_url=api.url, timeout=60, event_hooks=hooks) as client:
         yield client
 
 

@@ -25,12 +25,13 @@ from callsheet.jobs.job import FileRef
 from callsheet.jobs.messages import Claim, Failed, Progress, Succeeded
 from callsheet.pipelines.declare import OutputFile
 from tests.house.running import free_port
+from tests.small_disk import files_below
 
 ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], seconds: float = 10.0) -> T:
+def eventually(look: Callable[[], T], seconds: float = 30.0) -> T:
     """What `look` gives once it gives something; the last answer is the error's text when it never does."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
@@ -49,7 +50,7 @@ class Role:
             command = dying_with_us([sys.executable, "-m", "callsheet", role])
             self.process = subprocess.Popen(command, env=env, stdout=out, stderr=out, cwd=ROOT, start_new_session=True)
 
-    def stop(self, seconds: float = 12.0) -> float:
+    def stop(self, seconds: float = 60.0) -> float:
         """Ask it to stop; how long it took."""
         begun = time.monotonic()
         self.process.terminate()
@@ -87,8 +88,7 @@ class Api(Role):
 
     def files(self) -> list[str]:
         """What lies in its store, uploads in the making included."""
-        store = self.data / "store"
-        return sorted(str(p.relative_to(store)) for p in store.rglob("*") if p.is_file())
+        return sorted(files_below(self.data / "store"))
 
     def submit(self, content: bytes = b"sound", **more: Any) -> httpx.Response:
         return submit(self.url, content, **more)
@@ -115,7 +115,7 @@ class Stages:
     """Plays the worker: claims what was dispatched, reports, publishes."""
 
     def __init__(self, redis_url: str, data: Path) -> None:
-        self.jobs = BlockingJobs(redis_url, reply_timeout=10)
+        self.jobs = BlockingJobs(redis_url, reply_timeout=60)
         self._store = FolderStore(data / "store")
         self._work = data
 

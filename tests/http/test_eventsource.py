@@ -10,12 +10,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
+import pytest
 
 from callsheet.jobs.events import BODIES
 from tests.clients.node import Node
 from tests.http.cutting import pump
 from tests.http.service import Api, Stages
 
+pytestmark = pytest.mark.timeout(400)  # the first test of a machine installs the clients, and others wait for it
 SCRIPT = Path(__file__).parents[1] / "clients" / "watch.cjs"
 
 

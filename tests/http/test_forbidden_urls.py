@@ -41,11 +41,17 @@ def asked(client: httpx.Client, url: str) -> list[httpx.Response]:
 
 
 def refused(api: Api, client: httpx.Client, canary: Canary, url: str) -> None:
-    files, newest = api.files(), client.get("/v1/jobs?limit=1").json()
+    files, before = api.files(), newest(client)
     answers = asked(client, url)
     assert [(a.status_code, a.json()["code"]) for a in answers] == [(422, "url_forbidden")] * 3
     assert canary.touched() == []
-    assert (api.files(), client.get("/v1/jobs?limit=1").json()) == (files, newest), "something was left of it"
+    assert set(api.files()) <= set(files), "a file was left of it"
+    assert newest(client) == before, "a job was made of it"
+
+
+def newest(client: httpx.Client) -> list[str]:
+    """The id of the latest job, if there is one; what becomes of that one meanwhile is its own affair."""
+    return [job["id"] for job in client.get("/v1/jobs?limit=1").json()["jobs"]]
 
 
 @pytest.mark.parametrize("url", [url for url in BAD_URLS if url])

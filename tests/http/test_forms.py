@@ -23,6 +23,7 @@ from tests.http.sample import pipeline as sample
 from tests.http.service import Api, Stages, eventually
 from tests.http.test_keys import command
 
+pytestmark = pytest.mark.timeout(400)  # the first test of a machine installs the clients, and others wait for it
 SCRIPT = Path(__file__).parents[1] / "clients" / "form.cjs"
 PIPELINES = [f"callsheet.pipelines.{name}:pipeline" for name in ("transcribe", "shorts", "restyle", "preview")]
 
@@ -95,7 +96,7 @@ class Browser:
 
     def end(self) -> dict[str, Any]:
         """What was seen at the job's end."""
-        output, _ = self.process.communicate(timeout=60)
+        output, _ = self.process.communicate(timeout=100)
         assert self.process.returncode == 0, output
         return dict(json.loads(output))
 

@@ -103,7 +103,7 @@ def test_the_bytes_of_a_tenant_never_pass_its_quota(two: list[Api], tenant: Make
     while len(accepted) < 3:  # those that were on their way held room, and have given it back
         accepted.append(eventually(lambda: submit(two[0], headers, b"x" * 300).json().get("id")))
     assert submit(two[0], headers, b"x" * 101).status_code == 413
-    assert submit(two[1], headers, b"x" * 100).status_code == 202
+    eventually(lambda: submit(two[1], headers, b"x" * 100).status_code == 202)  # the others may be giving back still
     stages.complete(accepted[0])
     assert httpx.delete(f"{two[0].url}/v1/jobs/{accepted[0]}", headers=headers).status_code == 204
     eventually(lambda: submit(two[1], headers, b"x" * 300).status_code == 202)

@@ -54,7 +54,7 @@ class Watcher:
     async def _socket(self, _client: httpx.AsyncClient, wanted: int) -> bool:
         after = self.seen[-1] if self.seen else 0
         address = f"ws://127.0.0.1:{self._api.port}/v1/jobs/{self._job}/ws?after={after}"
-        async with connect(address, close_timeout=0.1) as link:
+        async with connect(address, open_timeout=60, ping_interval=None, close_timeout=0.1) as link:
             async for frame in link:
                 event = json.loads(frame)
                 if "seq" in event:

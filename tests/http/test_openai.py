@@ -85,7 +85,7 @@ def test_the_answer_comes_when_the_job_has_ended_and_names_it(
     job, answer = asked(lambda: ai.audio.transcriptions.with_raw_response.create(model="whisper-1", file=SOUND))
     assert not answer.done()
     finish(stages, job)
-    raw = answer.result(20)
+    raw = answer.result(60)
     assert raw.headers["x-callsheet-job"] == job
     heard = raw.parse()
     assert (heard.text, heard.usage.type, heard.usage.seconds) == (TEXT, "duration", 4)
@@ -102,7 +102,7 @@ def test_verbose_json_has_segments_and_words_as_asked(
 
     job, answer = asked(request)
     finish(stages, job)
-    heard = answer.result(20)
+    heard = answer.result(60)
     assert (heard.language, heard.duration, heard.text, heard.words) == ("german", 3.2, TEXT, None)
     assert [(s.id, s.start, s.end, s.text) for s in heard.segments] == [
         (0, 0.5, 1.0, " Guten Tag."), (1, 2.0, 3.0, " Und Schluss."),
@@ -129,7 +129,7 @@ def test_params_are_what_the_client_asked_for(
         "large-v3", "x" * 500, 0.2, True,
     )  # fmt: skip
     finish(stages, job)
-    assert answer.result(20) == f"{TEXT}\n"
+    assert answer.result(60) == f"{TEXT}\n"
 
 
 def test_streaming_gives_what_is_heard_as_it_is_heard_also_over_a_second_try(
@@ -153,13 +153,13 @@ def test_streaming_gives_what_is_heard_as_it_is_heard_also_over_a_second_try(
     stages.succeed(job, "probe", stages.start(job, "probe"))
     token = stages.start(job, "transcribe")
     tell(token, 1, 0)
-    assert first.wait(10), "before the job has ended"
+    assert first.wait(60), "before the job has ended"
     assert stages.jobs.ask(job, Failed("transcribe", token, "worker_error", "try again", True)).ok
     token = stages.start(job, "transcribe")
     tell(token, 1, 0, 1)
-    assert more.wait(10)
+    assert more.wait(60)
     stages.succeed(job, "transcribe", token, **FILES)
-    assert answer.result(20) == TEXT
+    assert answer.result(60) == TEXT
     assert deltas == ["Guten Tag.", " Und Schluss."]
 
 
@@ -169,7 +169,7 @@ def test_what_was_not_told_while_it_was_heard_is_told_at_the_end(
     """As when the output of an earlier job is used again."""
     job, answer = asked(lambda: list(ai.audio.transcriptions.create(model="whisper-1", file=SOUND, stream=True)))
     finish(stages, job)
-    *deltas, done = answer.result(20)
+    *deltas, done = answer.result(60)
     assert ([event.delta for event in deltas], done.text) == (["Guten Tag.", " Und Schluss."], TEXT)
 
 
@@ -202,7 +202,7 @@ def test_a_client_that_named_the_job_may_come_back_for_it(
         )
         stages.succeed(job, "probe", token)
         stages.succeed(job, "transcribe", stages.start(job, "transcribe"), **FILES)
-        assert again.result(20).text == TEXT
+        assert again.result(60).text == TEXT
     assert newest(spoken) == job
 
 
@@ -216,7 +216,8 @@ def test_a_form_of_10_000_good_parts_is_refused_before_most_of_them(spoken: Api)
         headers={"Content-Type": "multipart/form-data; boundary=b"},
     )
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_multipart")
-    assert (newest(spoken), spoken.files()) == before
+    assert newest(spoken) == before[0]
+    assert set(spoken.files()) <= set(before[1])
 
 
 def ask_by_hand(api: Api, stream: str, header: str = "") -> socket.socket:
@@ -228,7 +229,7 @@ def ask_by_hand(api: Api, stream: str, header: str = "") -> socket.socket:
         for name, value in fields.items()
     )
     body += b"--b--\r\n"
-    link = socket.create_connection(("127.0.0.1", api.port), timeout=10)
+    link = socket.create_connection(("127.0.0.1", api.port), timeout=60)
     head = (
         "POST /v1/audio/transcriptions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
     )
@@ -267,7 +268,7 @@ def test_a_job_that_fails_is_an_error_of_its_kind(
     job, answer = asked(request)
     token = stages.start(job, "probe")
     assert stages.jobs.ask(job, Failed("probe", token, code, "it is broken", retryable)).ok
-    error = answer.result(20)
+    error = answer.result(60)
     assert (error.code, error.param) == (told, param)
     assert "it is broken" in error.message
     assert error.response.headers["x-should-retry"] == "false"
@@ -285,7 +286,7 @@ def test_an_end_in_the_middle_of_a_stream_is_told_in_it(
     job, answer = asked(request)
     stages.succeed(job, "probe", stages.start(job, "probe"))
     httpx.post(f"{spoken.url}/v1/jobs/{job}/cancel").raise_for_status()
-    assert answer.result(20) == "job_cancelled"
+    assert answer.result(60) == "job_cancelled"
 
 
 def test_a_wait_is_bounded_and_the_job_goes_on(make_api: Callable[..., Api], stages: Stages) -> None:

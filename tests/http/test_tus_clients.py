@@ -18,9 +18,10 @@ from tests.http.cutting import CuttingProxy
 from tests.http.service import Api
 from tests.http.test_references import submit
 
+pytestmark = pytest.mark.timeout(400)  # the first test of a machine installs the clients, and others wait for it
 SIZE = 6_000_000
 SCRIPT = Path(__file__).parents[1] / "clients" / "upload.cjs"
-PATIENCE = 60
+PATIENCE = 100
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
@@ -26,7 +27,8 @@ HEAD = "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; 
 
 @pytest.fixture(scope="module")
 def shared(addresses: dict[str, str], host: Role, folder: Path) -> Iterator[Api]:
-    settings = {"api_workers": "1", "max_upload_bytes": str(MIB), "body_patience_seconds": "0.5"}
+    # More patience than this file's clients have: what is refused is refused before that.
+    settings = {"api_workers": "1", "max_upload_bytes": str(MIB), "body_patience_seconds": "120"}
     role = Api(folder / "small.log", **{**addresses, **settings, "data": str(folder / "small")})
     try:
         role.wait()
@@ -38,16 +40,28 @@ def shared(addresses: dict[str, str], host: Role, folder: Path) -> Iterator[Api]
 
 @pytest.fixture
 def small(shared: Api) -> Api:
-    """An API that takes 1 MiB at most and waits half a second, with an empty store."""
+    """An API that takes 1 MiB at most, with an empty store."""
     shutil.rmtree(shared.data / "store" / "jobs")
     (shared.data / "store" / "jobs").mkdir()
-    assert shared.files() == []
+    eventually(lambda: shared.files() == [])
     return shared
+
+
+@pytest.fixture(scope="module")
+def hasty(addresses: dict[str, str], host: Role, folder: Path) -> Iterator[Api]:
+    """An API that waits half a second for the next piece of a body."""
+    settings = {"api_workers": "1", "body_patience_seconds": "0.5"}
+    role = Api(folder / "hasty.log", **{**addresses, **settings, "data": str(folder / "hasty")})
+    try:
+        role.wait()
+        yield role
+    finally:
+        role.kill()
 
 
 def dial(api: Api, more: str = "Transfer-Encoding: chunked\r\n") -> socket.socket:
     """A connection on which the head of a submission has been sent."""
-    link = socket.create_connection(("127.0.0.1", api.port), timeout=10)
+    link = socket.create_connection(("127.0.0.1", api.port), timeout=60)
     link.sendall(HEAD.format(more=more).encode())
     return link
 
@@ -75,10 +89,17 @@ def test_an_endless_upload_is_cut_at_the_cap_and_leaves_nothing(small: Api) -> N
             while sent < 256 * MIB:
                 link.sendall(chunk(b"x" * 65536))
                 sent += 65536
-                most = max(most, sum((small.data / "store" / name).stat().st_size for name in small.files()))
+                most = max(most, sum(size(small.data / "store" / name) for name in small.files()))
         assert most <= MIB
     assert sent < 100 * MIB, "it was read for too long"
-    assert small.files() == []
+    eventually(lambda: small.files() == [])
+
+
+def size(path: Path) -> int:
+    """Bytes of a file; of one that is gone meanwhile none."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
 
 
 def test_the_client_reads_why_its_endless_upload_was_cut(small: Api) -> None:
@@ -87,7 +108,7 @@ def test_the_client_reads_why_its_endless_upload_was_cut(small: Api) -> None:
         for _ in range(20):
             link.sendall(chunk(b"x" * 65536))
         assert answer_of(link)[1]["code"] == "upload_too_large"
-    assert small.files() == []
+    eventually(lambda: small.files() == [])
 
 
 def test_a_length_over_the_cap_is_refused_before_the_body(small: Api) -> None:
@@ -111,17 +132,15 @@ def test_a_mistake_in_front_of_the_file_is_refused_before_the_file(
 ) -> None:
     with dial(small) as link:
         link.sendall(chunk(form(*parts, FILE, end="")))
-        link.sendall(chunk(b"x" * 1000) * 2)  # and the rest of the file never comes
-        begun = time.monotonic()
+        link.sendall(chunk(b"x" * 1000) * 2)  # and the rest of the file never comes, however long it is waited for
         assert answer_of(link)[1]["code"] == code
-    assert time.monotonic() - begun < 0.4, "it waited for the file"
-    assert small.files() == []
+    eventually(lambda: small.files() == [])
 
 
 def test_a_mistake_behind_the_file_drops_the_file(small: Api) -> None:
     body = form(FILE, ("pipeline", "", "nothing"))
     assert httpx.post(f"{small.url}/v1/jobs", content=body, headers=FORM).json()["code"] == "unknown_pipeline"
-    assert small.files() == []
+    eventually(lambda: small.files() == [])
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -130,7 +149,7 @@ def test_a_file_that_the_pipeline_does_not_take_is_refused_by_its_first_bytes(sm
     answer = httpx.post(f"{small.url}/v1/jobs", content=form(*[PIPELINE, file][::order]), headers=FORM)
     told = answer.json()
     assert (answer.status_code, told["code"], told["detail"]) == (415, "unsupported_container", "it asks for it")
-    assert small.files() == []
+    eventually(lambda: small.files() == [])
 
 
 def test_the_parts_may_come_in_any_order(small: Api) -> None:
@@ -181,30 +200,27 @@ def test_a_client_that_breaks_off_in_mid_upload_leaves_nothing(small: Api) -> No
     eventually(lambda: small.files() == [])
 
 
-def test_an_upload_that_stalls_is_answered_408_and_leaves_nothing(small: Api) -> None:
-    with dial(small) as link:
+def test_an_upload_that_stalls_is_answered_408_and_leaves_nothing(hasty: Api) -> None:
+    with dial(hasty) as link:
         link.sendall(chunk(form(PIPELINE, FILE, end="")))
-        begun = time.monotonic()
+        link.settimeout(20)  # less than it would wait if nobody had told it not to
         status, problem = answer_of(link)
     assert (status, problem["code"]) == (408, "body_timeout")
-    assert time.monotonic() - begun < 3
-    assert small.files() == []
+    eventually(lambda: hasty.files() == [])
 
 
-def test_an_upload_that_drips_is_answered_408(small: Api) -> None:
+def test_an_upload_that_drips_is_answered_408(hasty: Api) -> None:
     """Half a second, and then 1 KiB a second: one byte each 50 ms keeps no connection."""
-    with dial(small) as link:
+    with dial(hasty) as link:
         link.sendall(chunk(form(PIPELINE, FILE, end="")))
         link.settimeout(0.05)
         begun, answer = time.monotonic(), b""
-        while not answer and time.monotonic() - begun < 5:
-            link.sendall(chunk(b"x"))
-            try:
+        while not answer and time.monotonic() - begun < 20:
+            with contextlib.suppress(OSError):  # it may have been answered, and closed, meanwhile
+                link.sendall(chunk(b"x"))
+            with contextlib.suppress(TimeoutError):
                 answer = link.recv(65536)
-            except TimeoutError:
-                continue
     assert answer.startswith(b"HTTP/1.1 408 ")
-    assert time.monotonic() - begun < 3
 
 
 HOSTILE_FORMS = {
@@ -231,11 +247,9 @@ HOSTILE_FORMS = {
 
 @pytest.mark.parametrize(("body", "told"), HOSTILE_FORMS.values(), ids=HOSTILE_FORMS)
 def test_a_hostile_form_is_refused_at_once_and_leaves_nothing(small: Api, body: bytes, told: tuple[int, str]) -> None:
-    begun = time.monotonic()
-    answer = httpx.post(f"{small.url}/v1/jobs", content=body, headers=FORM)
+    answer = httpx.post(f"{small.url}/v1/jobs", content=body, headers=FORM, timeout=30)
     assert (answer.status_code, answer.json()["code"]) == told
-    assert time.monotonic() - begun < 2
-    assert small.files() == []
+    eventually(lambda: small.files() == [])
 
 
 @pytest.mark.parametrize("boundary", ["", "; boundary=", f"; boundary={'b' * 71}", "; boundary=\xe9"])
@@ -317,7 +331,7 @@ def test_a_file_name_that_is_sent_is_never_a_path(small: Api, name: bytes, kept:
 def test_a_file_name_that_cannot_be_read_is_refused(small: Api, name: bytes) -> None:
     answer = named(small, name)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_multipart")
-    assert small.files() == []
+    eventually(lambda: small.files() == [])
 
 
 def body_of(size: int, piece: int = MIB) -> Iterator[bytes]:

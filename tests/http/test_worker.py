@@ -9,7 +9,6 @@ import json
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,15 +25,16 @@ from websockets.sync.client import connect
 
 from callsheet.config.gunicorn import gunicorn_options
 from callsheet.config.settings import Settings
+from callsheet.http import body as body_module
 from callsheet.http import worker
-from callsheet.http.body import LINGER_SECONDS, Body
+from callsheet.http.body import Body
 from tests.http.service import Api, Role, Stages, eventually
 from tests.http.test_problems import FILE, PIPELINE, form
 from tests.http.test_uploads import answer_of, chunk, dial
 
 
 def test_open_feeds_are_let_go_when_the_service_stops(make_api: Callable[..., Api]) -> None:
-    api = make_api(graceful_seconds="5", api_workers="2")
+    api = make_api(graceful_seconds="60", api_workers="2")
     job = api.submit().json()["id"]
     ended = list[str]()
 
@@ -47,21 +47,20 @@ def test_open_feeds_are_let_go_when_the_service_stops(make_api: Callable[..., Ap
     ready = threading.Semaphore(0)
     watcher = threading.Thread(target=watch)
     watcher.start()
-    assert ready.acquire(timeout=10)
+    assert ready.acquire(timeout=60)
     idle = httpx.Client(base_url=api.url)
     idle.get("/healthz")  # leaves a connection open that nothing goes over
     silent = socket.create_connection(("127.0.0.1", api.port))  # and one on which nothing ever came
     with connect(f"ws://127.0.0.1:{api.port}/v1/jobs/{job}/ws") as link:
-        assert [json.loads(link.recv(5))["seq"] for _ in range(2)] == [1, 2]
-        took = api.stop()
+        assert [json.loads(link.recv(30))["seq"] for _ in range(2)] == [1, 2]
+        api.stop(30)  # half of what it would give to whoever does not go by himself
         with pytest.raises(ConnectionClosed) as closed:  # noqa: PT012  pings may come first
             while True:
-                link.recv(5)
-    watcher.join(5)
+                link.recv(30)
+    watcher.join(30)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1012
     assert ended == ["id: 1", "id: 2", "clean"]
-    assert took < 3.5, took
     idle.close()
     silent.close()
 
@@ -70,15 +69,13 @@ def test_an_upload_that_does_not_end_is_cut_in_time_and_leaves_nothing(make_api:
     api = make_api(graceful_seconds="3")
     with dial(api) as link:
         link.sendall(chunk(form(PIPELINE, FILE, end="")) + chunk(b"x" * 300_000))
-        deadline = time.monotonic() + 5
-        while not api.files():
-            assert time.monotonic() < deadline
-        assert api.stop() < 4.5
+        eventually(api.files)
+        api.stop(20)
     assert api.files() == []
 
 
 def test_a_request_under_way_is_answered_before_the_end(make_api: Callable[..., Api]) -> None:
-    api = make_api(graceful_seconds="5")
+    api = make_api(graceful_seconds="60")
     with dial(api) as link:
         link.sendall(chunk(form(PIPELINE, FILE, end="")) + chunk(b"x" * 300_000))
         eventually(api.files)
@@ -86,7 +83,7 @@ def test_a_request_under_way_is_answered_before_the_end(make_api: Callable[..., 
         eventually(lambda: refuses(api))
         link.sendall(chunk(b"\r\n--x--\r\n") + b"0\r\n\r\n")
         assert answer_of(link)[0] == 202
-    assert api.process.wait(12) == 0
+    assert api.process.wait(60) == 0
 
 
 def refuses(api: Api) -> bool:
@@ -95,8 +92,9 @@ def refuses(api: Api) -> bool:
         return link.connect_ex(("127.0.0.1", api.port)) != 0
 
 
-def test_a_request_whose_client_was_watched_waits_for_no_more_of_its_body() -> None:
+def test_a_request_whose_client_was_watched_waits_for_no_more_of_its_body(monkeypatch: pytest.MonkeyPatch) -> None:
     """It waited two seconds behind each feed that ended, and so did the end of the service."""
+    monkeypatch.setattr(body_module, "LINGER_SECONDS", 60.0)
 
     async def story() -> None:
         nothing_comes = asyncio.Event()
@@ -110,7 +108,7 @@ def test_a_request_whose_client_was_watched_waits_for_no_more_of_its_body() -> N
         watching = asyncio.create_task(body.left())
         await asyncio.sleep(0)
         body.close()
-        await asyncio.wait_for(body.discard(), LINGER_SECONDS / 2)
+        await asyncio.wait_for(body.discard(), 30)
         watching.cancel()
 
     asyncio.run(story())
@@ -120,7 +118,7 @@ def test_a_server_that_cannot_start_says_so_by_its_exit_code(
     api: Api, addresses: dict[str, str], tmp_path: Path
 ) -> None:
     another = Role("api", tmp_path / "api.log", **{**addresses, "data": str(tmp_path), "port": str(api.port)})
-    assert another.process.wait(30) == 1
+    assert another.process.wait(60) == 1
 
 
 def test_headers_that_do_not_come_are_answered_408(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +129,7 @@ def test_headers_that_do_not_come_are_answered_408(monkeypatch: pytest.MonkeyPat
         server = await loop.create_server(lambda: worker.Connection(FakeWorker(loop)), "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-        answer = await asyncio.wait_for(reader.read(), 5)
+        answer = await asyncio.wait_for(reader.read(), 30)
         writer.close()
         server.close()
         return answer
@@ -200,11 +198,11 @@ def test_a_socket_that_answers_pings_stays_and_one_that_does_not_is_closed(monke
             await reader.readuntil(b"\r\n\r\n")
             got = b""
             with contextlib.suppress(ConnectionResetError):
-                while piece := await asyncio.wait_for(reader.read(100), 10):
+                while piece := await asyncio.wait_for(reader.read(100), 30):
                     got += piece
             writer.close()
             await link.send("still there")
-            await asyncio.wait_for(await link.ping(), 10)
+            await asyncio.wait_for(await link.ping(), 30)
             stays = link.close_code is None
         server.close()
         return got, stays
@@ -227,7 +225,7 @@ def test_a_client_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) 
         server = await loop.create_server(lambda: Watched(FakeWorker(loop, keep_open)), "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), limit=1024)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        await asyncio.wait_for(lost.wait(), 20)  # the reader reads no more than its limit by itself
+        await asyncio.wait_for(lost.wait(), 60)  # the reader reads no more than its limit by itself
         assert reader.exception() is None
         writer.close()
         server.close()
