@@ -21,7 +21,7 @@ from callsheet.config.redis_server import (
     socket_url,
 )
 
-START_SECONDS = 15.0
+START_SECONDS = 60.0
 
 
 def server_binary() -> Path:
@@ -117,7 +117,7 @@ class RedisServer:
         process.send_signal(sig)
         process.send_signal(signal.SIGCONT)
         try:
-            process.wait(10)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -131,9 +131,11 @@ def video(tmp_path_factory: pytest.TempPathFactory, jfk: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def hum(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Almost four hours of a hum: quick to make, and ffmpeg is busy with it for seconds."""
-    path = tmp_path_factory.mktemp("hours") / "hum.wav"
-    ffmpeg("-f", "lavfi", "-i", "sine=frequency=50:sample_rate=8000:duration=14000", "-c:a", "pcm_u8", str(path))
+    """Almost four hours of a hum: quick to make, and ffmpeg is busy with it for a quarter of a minute."""
+    path = tmp_path_factory.mktemp("hours") / "hum.mka"
+    piece = path.with_name("piece.m4a")
+    ffmpeg("-f", "lavfi", "-i", "sine=frequency=50:duration=100", "-ac", "2", "-c:a", "aac", "-b:a", "32k", str(piece))
+    ffmpeg("-stream_loop", "139", "-i", str(piece), "-c", "copy", str(path))
     return path
 
 

@@ -38,7 +38,7 @@ def times(path: Path) -> list[float]:
 def sound(path: Path) -> tuple[int, str]:
     """How many samples its first track decodes to, and their digest."""
     command = [ffmpeg.binary(), "-v", "error", "-i", str(path), "-map", "0:a:0", "-f", "s16le", "-"]
-    raw = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    raw = subprocess.run(command, capture_output=True, check=True, timeout=100).stdout
     return len(raw), hashlib.sha256(raw).hexdigest()
 
 
@@ -46,7 +46,7 @@ def picture(path: Path, at: float = 0.5) -> npt.NDArray[np.uint8]:
     """A frame as it is shown, blue, green, red."""
     command = [ffmpeg.binary(), "-v", "error", "-ss", str(at), "-i", str(path), "-frames:v", "1"]
     command += ["-f", "image2pipe", "-c:v", "ppm", "-"]
-    raw = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    raw = subprocess.run(command, capture_output=True, check=True, timeout=100).stdout
     _, width, height = raw.split(maxsplit=3)[:3]
     pixels = np.frombuffer(raw[-int(width) * int(height) * 3 :], np.uint8)
     return pixels.reshape(int(height), int(width), 3)[:, :, ::-1]

@@ -44,7 +44,7 @@ def make(tmp_path: Path) -> Make:
     def run(name: str, *arguments: str | Path) -> Path:
         target = tmp_path / name
         command = [ffmpeg.binary(), "-nostdin", "-v", "error", "-y", *map(str, arguments), str(target)]
-        subprocess.run(command, check=True, timeout=60)
+        subprocess.run(command, check=True, timeout=100)
         return target
 
     return run

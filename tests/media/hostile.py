@@ -116,4 +116,4 @@ TOO_LARGE: dict[str, tuple[Callable[[Path], None], str, str]] = {
 def run(path: Path, *arguments: str) -> None:
     """Make a file with ffmpeg."""
     command = [ffmpeg.binary(), "-nostdin", "-v", "error", "-y", *arguments, str(path)]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=100)

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callsheet.media.corrections import correct, split
@@ -97,6 +97,7 @@ def test_a_text_for_a_file_in_which_nobody_speaks_is_an_error() -> None:
 VOCABULARY = st.sampled_from(["the", "a", "Smith", "very", "good", "morning,", "are", "hello!", "well", "you"])
 
 
+@settings(deadline=None)
 @given(st.lists(VOCABULARY, max_size=30))
 def test_whatever_the_text_all_of_it_is_there_in_order_and_in_time(parts: list[str]) -> None:
     made = correct(heard(), split(heard(), " ".join(parts)))

@@ -48,7 +48,7 @@ def settings(deepgram: FakeDeepgram, openai: FakeOpenAI, monkeypatch: pytest.Mon
         openai_key=KEY,
         openai_url=f"{openai.url}/v1",
         openai_minute_price=0.006,
-        recognition_seconds=5.0,
+        recognition_seconds=60.0,
         ready=("deepgram", "openai"),
     )
     monkeypatch.setattr(base, "_current", made)
@@ -223,10 +223,11 @@ def test_an_engine_that_is_silent_is_given_up_and_asked_again_only_on_the_client
     attempt: Attempt, deepgram: FakeDeepgram, settings: ProviderSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(base, "_current", msgspec.structs.replace(settings, recognition_seconds=0.3))
-    deepgram.plans["listen"] = [Reply(hang=2.0)]
+    deepgram.plans["listen"] = [Reply(hang=60.0)]
     for _ in range(2):
         with pytest.raises(MediaError) as caught:
             attempt.transcribe(engine="deepgram")
+        deepgram.until("listen")
         assert (caught.value.code, len(deepgram.calls)) == ("payment_unknown", 1)
     monkeypatch.setattr(base, "_current", settings)
     assert attempt.transcribe(engine="deepgram", pay_again=1).word_count == 7

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callsheet.media import highlights
@@ -65,6 +65,7 @@ def test_clips_begin_and_end_with_sentences_and_keep_a_little_around_them() -> N
         assert min(abs(clip.end - TAIL - end) for end in ends) < 0.002
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0.0, 1.5), st.floats(0.05, 0.8)), min_size=1, max_size=30),
     st.floats(0, 40),

@@ -48,7 +48,7 @@ def model() -> Iterator[FakeOpenAI]:
 
 @pytest.fixture(autouse=True)
 def settings(model: FakeOpenAI, monkeypatch: pytest.MonkeyPatch) -> ProviderSettings:
-    made = ProviderSettings(llm_key=KEY, llm_url=f"{model.url}/v1", llm_model="m", call_seconds=5.0, ready=("llm",))
+    made = ProviderSettings(llm_key=KEY, llm_url=f"{model.url}/v1", llm_model="m", call_seconds=60.0, ready=("llm",))
     monkeypatch.setattr(base, "_current", made)
     monkeypatch.setattr(web, "FIRST_PAUSE", 0.01)
     return made
@@ -124,7 +124,7 @@ def test_a_stage_that_runs_again_asks_nobody(model: FakeOpenAI, tmp_path: Path) 
         ([Reply(429, {}, {"Retry-After": "0"})] * 4, 4),
         ([Reply(500)] * 4, 4),
         ([Reply(401, {"error": {"message": "bad key"}})], 1),
-        ([Reply(hang=2.0)], 1),
+        ([Reply(hang=60.0)], 1),
         ([Reply(200, b"x" * 300_000)], 1),
     ],
 )
@@ -141,6 +141,7 @@ def test_a_model_that_fails_or_hangs_never_fails_the_job(
         monkeypatch.setattr(base, "_current", msgspec.structs.replace(settings, call_seconds=0.3))
     model.chat, model.plans["chat"] = [{"summary": "Of trains."}], replies
     output, _ = artifacts_of(tmp_path)
+    model.until("chat", calls)
     assert (codes(output), len(model.calls)) == (["llm_failed", "summary_unavailable"], calls)
 
 

@@ -43,6 +43,7 @@ def test_an_hour_takes_hardly_more_memory_than_eleven_seconds(
     command = [sys.executable, "-c", MEASURE, str(jfk), str(hour), str(base_model), str(tmp_path / "speech.wav")]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
     (short, long), found = json.loads(done.stdout)
-    assert found == [[11.0, 22], [3600.0, 22]]
+    assert [seconds for seconds, _ in found] == [11.0, 3600.0]
+    assert [words for _, words in found] == pytest.approx([22, 22], abs=2)  # not every processor hears the same
     assert long - short < 100  # MiB; the hour as one array of the original would be 1,270, of the mono mix 230
     assert long < 550

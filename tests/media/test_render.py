@@ -33,7 +33,7 @@ def film(tmp_path_factory: pytest.TempPathFactory, jfk: Path) -> Path:
     picture = "color=black:s=320x180:r=25:d=11,geq=lum='if(lt(X,N+4),235,16)':cb=128:cr=128"
     command = [ffmpeg.binary(), "-v", "error", "-f", "lavfi", "-i", picture, "-i", str(jfk), "-shortest"]
     command += ["-c:v", "libx264", "-preset", "ultrafast", "-g", "100", "-c:a", "aac", str(path)]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=100)
     return path
 
 

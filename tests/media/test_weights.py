@@ -32,7 +32,7 @@ def no_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_base_is_put_together_from_the_wheels_by_many_processes_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", ASK, str(tmp_path)]
     asking = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    answers = [process.communicate(timeout=60)[0].strip() for process in asking]
+    answers = [process.communicate(timeout=100)[0].strip() for process in asking]
     assert answers == [str(tmp_path / "base")] * 3
     assert sorted(path.name for path in (tmp_path / "base").iterdir()) == [
         "config.json",

@@ -35,7 +35,7 @@ def settings(fal: FakeFal, gemini: FakeGemini) -> ProviderSettings:
         fal_queue_url=fal.url,
         fal_rest_url=fal.url,
         poll_seconds=0.005,
-        call_seconds=5.0,
+        call_seconds=60.0,
         ready=("fal", "gemini"),
     )
 

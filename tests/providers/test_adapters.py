@@ -179,7 +179,7 @@ def test_a_picture_that_is_not_made_is_told_with_its_reason(
 
 
 def test_an_answer_that_does_not_come_is_given_up(gemini: FakeGemini, settings: ProviderSettings, target: Path) -> None:
-    gemini.plans["generate"] = [Reply(hang=1.0)]
+    gemini.plans["generate"] = [Reply(hang=60.0)]
     with pytest.raises(ProviderError, match="did not answer in time") as caught:
         Gemini(msgspec.structs.replace(settings, call_seconds=0.05)).submit(PICTURE, target)
     assert caught.value.taken is None
