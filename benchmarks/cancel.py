@@ -40,10 +40,10 @@ async def _cancelled(stand: Stand, count: int) -> list[tuple[float, float]]:
     try:
         for _ in range(count):
             job = new_job_id()
-            await jobs.ask(job, submission(job, STUCK.specs, STUCK.name), timeout=10)
+            await jobs.ask(job, submission(job, STUCK.specs, STUCK.name), timeout=60)
             group = await _group(jobs, job)
             sent = time.perf_counter()
-            outcome = await jobs.ask(job, Cancel(), timeout=10)
+            outcome = await jobs.ask(job, Cancel(), timeout=60)
             accepted = time.perf_counter()
             assert outcome.ok, outcome
             while group_lives(group):  # noqa: ASYNC110  (a death rings no bell)

@@ -36,7 +36,7 @@ def assert_shown(shown: str, printed: str) -> None:
     lines = iter(printed.splitlines())
     for line in filter(None, shown.splitlines()):
         like = pattern(line)
-        assert line == "…" or any(re.fullmatch(like, found, re.IGNORECASE) for found in lines), f"not printed: {line}\n{printed}"
+        assert line == "…" or any(re.fullmatch(like, found, re.IGNORECASE) for found in lines), (line, printed)
 
 
 def pattern(line: str) -> str:
