@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from glob import glob  # Path's trips over a folder that goes while it looks
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,8 @@ class Service:
 
     def leftovers(self) -> list[str]:
         """Files of uploads and of work that are still there, though nothing runs."""
-        work = (self.data / "work").glob("*/*/*")
-        return [str(p.relative_to(self.data)) for p in (*work, *(self.data / "store" / "incoming").glob("*"))]
+        places = ("work/*/*/*", "store/incoming/*")
+        return [name for place in places for name in glob(place, root_dir=self.data, include_hidden=True)]  # noqa: PTH207
 
 
 def _read(pid: int, what: str) -> str:

@@ -71,7 +71,7 @@ class Studio(Service):
     def nothing_is_left(self) -> None:
         """No work, no upload, no process but the workers' idle children."""
         wait_for(lambda: not self.in_work())
-        assert list((self.settings.data / "store" / "incoming").iterdir()) == []
+        wait_for(lambda: list((self.settings.data / "store" / "incoming").iterdir()) == [])
         wait_for(lambda: not [p for worker in self.workers for p in worker.family() if "ffmpeg" in _name(p)])
 
     def reset(self) -> None:

@@ -15,7 +15,7 @@ from tests.house.running import Running, free_port, wait_for
 from tests.media.engines import FakeDeepgram, FakeOpenAI
 from tests.providers.fakes import KEY, Reply, serving
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_a_cancel_ends_a_job_that_waits_for_its_engine(paying: Service, deepgram
     id_ = paying.submit(jfk, engine="deepgram", language="fr").json()["id"]
     deepgram.until("listen", calls + 1, 60)
     assert paying.api.post(f"/v1/jobs/{id_}/cancel").status_code == 202
-    assert paying.until(id_, seconds=30)["status"] == "cancelled"
+    assert paying.until(id_, seconds=60)["status"] == "cancelled"
     wait_for(lambda: not paying.leftovers())
 
 

@@ -50,12 +50,10 @@ class Role:
             command = dying_with_us([sys.executable, "-m", "callsheet", role])
             self.process = subprocess.Popen(command, env=env, stdout=out, stderr=out, cwd=ROOT, start_new_session=True)
 
-    def stop(self, seconds: float = 60.0) -> float:
-        """Ask it to stop; how long it took."""
-        begun = time.monotonic()
+    def stop(self, seconds: float = 60.0) -> None:
+        """Ask it to stop, and wait until it has; an error if it has not by then."""
         self.process.terminate()
         self.process.wait(seconds)
-        return time.monotonic() - begun
 
     def kill(self) -> None:
         """End it and its children, at once."""

@@ -45,7 +45,13 @@ def command(addresses: dict[str, str], *arguments: str, what: str = "keys", fail
 def guarded(addresses: dict[str, str], host: Role, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """An API that needs keys, on the files of the live service."""
     folder = tmp_path_factory.mktemp("guarded")
-    asked = {"auth": "keys", "api_workers": "1", "feed_ping_seconds": "0.5", "log_level": "debug", "rate_per_second": "0"}
+    asked = {
+        "auth": "keys",
+        "api_workers": "1",
+        "feed_ping_seconds": "0.5",
+        "log_level": "debug",
+        "rate_per_second": "0",
+    }
     role = Api(folder / "api.log", **{**addresses, **asked})
     try:
         role.wait()

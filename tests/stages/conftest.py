@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ class Service:
 
     def in_work(self) -> list[str]:
         """What lies in the work folders of all runs."""
-        return [str(p) for p in (self.settings.data / "work").glob("*/*/*")]
+        return glob("*/*/*", root_dir=self.settings.data / "work", include_hidden=True)  # noqa: PTH207  Path's trips over what goes
 
     def published(self, job: str) -> list[str]:
         """The stage folders in the store of a job."""
