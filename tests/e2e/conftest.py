@@ -15,7 +15,7 @@ import imageio_ffmpeg
 import psutil
 import pytest
 
-from tests.house.running import Running, free_port, wait_for
+from tests.house.running import UNKEPT, Running, free_port, wait_for
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 ROOT = Path(__file__).parents[2]
@@ -104,7 +104,7 @@ def service(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     up = Running(command, folder / "output", **env)
     try:
         up.until("Callsheet is ready", 60)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as api:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=UNKEPT) as api:
             yield Service(up, api, folder / "data")
     finally:
         up.clean_up()

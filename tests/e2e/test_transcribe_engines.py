@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import Service
-from tests.house.running import Running, free_port, wait_for
+from tests.house.running import UNKEPT, Running, free_port, wait_for
 from tests.media.engines import FakeDeepgram, FakeOpenAI
 from tests.providers.fakes import KEY, Reply, serving
 
@@ -52,7 +52,7 @@ def paying(
     up = Running([str(Path(sys.executable).with_name("callsheet")), "up"], folder / "output", **env)
     try:
         up.until("Callsheet is ready", 60)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as api:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=UNKEPT) as api:
             yield Service(up, api, folder / "data")
     finally:
         up.clean_up()

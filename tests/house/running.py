@@ -15,9 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import httpx
 import psutil
 
 TAG = "CALLSHEET_TEST_TAG"
+UNKEPT = httpx.Limits(max_keepalive_connections=0)  # else one may be closed at the very moment of the next request
 
 
 def free_port() -> int:

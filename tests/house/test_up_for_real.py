@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.house.running import Running, free_port, wait_for
+from tests.house.running import UNKEPT, Running, free_port, wait_for
 
 pytestmark = pytest.mark.timeout(600)
 Start = Callable[[], tuple[Running, httpx.Client]]
@@ -38,7 +38,7 @@ def start(redis_binary: Path, tmp_path: Path) -> Iterator[Start]:
         up = Running(command, output, **given)
         everything.append(up)
         up.until(f"Callsheet is ready: http://127.0.0.1:{port}\n", 60)
-        clients.append(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60))
+        clients.append(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=UNKEPT))
         return up, clients[-1]
 
     yield start

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.house.running import UNKEPT
 from tests.http.contract import contract
 from tests.http.service import Api, Role, Stages
 from tests.receiver import Receiver
@@ -70,7 +71,7 @@ def api(addresses: dict[str, str], host: Role, folder: Path) -> Iterator[Api]:
 def client(api: Api) -> Iterator[httpx.Client]:
     """A client of the live service. Whatever a test gets through it must be in the OpenAPI document."""
     hooks = {"response": [contract("tests.http.sample:pipeline").check]}
-    with httpx.Client(base_url=api.url, timeout=60, event_hooks=hooks) as client:
+    with httpx.Client(base_url=api.url, timeout=60, event_hooks=hooks, limits=UNKEPT) as client:
         yield client
 
 

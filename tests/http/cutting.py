@@ -14,7 +14,8 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: the connection is res
 
 class CuttingProxy:
     """Listens on `port` and passes bytes on to `target`; the n-th connection is cut once it has carried `cuts[n]`
-    bytes from the client, by a reset or in good order in turn. When the list is at its end nothing is cut."""
+    bytes from the client, by a reset or in good order in turn. One that ends before leaves its number to the next. When
+    the list is at its end nothing is cut."""
 
     def __init__(self, target: int, cuts: Iterable[int]) -> None:
         self._target = target
@@ -41,6 +42,8 @@ class CuttingProxy:
         with client, socket.create_connection(("127.0.0.1", self._target)) as server:
             threading.Thread(target=pump, args=(server, client), daemon=True).start()
             if not pump(client, server, limit):
+                if limit is not None:
+                    self._cuts.insert(0, limit)  # it ended by itself before that: the next one is cut there
                 return
             self.cut += 1
             for end in (client, server):
