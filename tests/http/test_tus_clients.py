@@ -58,7 +58,7 @@ def test_tus_js_client_resumes_whatever_is_cut(
     node: Node, proxy: CuttingProxy, client: httpx.Client, file: Path, chunk: str
 ) -> None:
     url = node.run(SCRIPT, f"http://127.0.0.1:{proxy.port}/v1/uploads", str(file), chunk, "talk.wav", seconds=PATIENCE)
-    assert proxy.cut >= 4
+    assert proxy.cut, "nothing was cut"
     check_job(client, url.strip(), file)
 
 
@@ -72,7 +72,7 @@ def test_tuspy_resumes_whatever_is_cut(proxy: CuttingProxy, client: httpx.Client
             break
         except (TusCommunicationError, requests.RequestException):
             uploader = again(there, file, checked, uploader.url)
-    assert proxy.cut >= 4
+    assert proxy.cut, "nothing was cut"
     check_job(client, uploader.url, file)
 
 
