@@ -1,6 +1,7 @@
-"""The page at /try: a form for each pipeline, made from the JSON Schema of its params, that starts a job and shows it.
+"""The page at /try: the jobs there are, and a form for each pipeline, made from the JSON Schema of its params, that
+starts a job and shows it.
 
-Its script (forms.js) speaks the API like any other client. Nothing comes from another host.
+Its script speaks the API like any other client. Nothing comes from another host.
 """
 
 from __future__ import annotations
@@ -18,14 +19,22 @@ from callsheet.http.represent import pipeline_json
 from callsheet.http.schemas import PipelineInfo
 from callsheet.jobs.events import BODIES
 
-SCRIPT = (Path(__file__).parent / "forms.js").read_text()
-# The page may run this very script, which may speak to this service, and do nothing else.
+# How it speaks to the service, a job, the forms, the list of jobs: each stands on those before it.
+SCRIPT = "".join((Path(__file__).parent / f"{name}.js").read_text() for name in ("service", "view", "forms", "jobs"))
+# The page may run this very script, which may speak to this service and show pictures that it made, and nothing else.
 POLICY = (
     f"default-src 'none'; script-src '{digest(SCRIPT)}'; style-src '{digest(STYLE)}'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "img-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 LONG_TEXT = 500  # characters: what may be longer is written in several lines
+MOST_EVENTS = 300  # lines shown of a job
 _KEY = "<p><label>Key <input id=key type=password autocomplete=off></label> <span class=soft>Kept nowhere.</span>"
+_JOBS = (
+    "<section class=jobs aria-labelledby=jobs hidden><h2 id=jobs>Jobs</h2><div><p class=soft role=status></p><table>"
+    "<thead><tr><th scope=col>File<th scope=col>Pipeline<th scope=col>Status<th scope=col>Progress<th scope=col>Age"
+    "</thead><tbody></tbody></table></div><template><tr><th scope=row><button type=button></button><td class=pipeline>"
+    "<td class=status><td><progress max=1 aria-label=Progress></progress><td><time></time></tr></template></section>"
+)
 Schema = Mapping[str, Any]
 
 
@@ -38,7 +47,7 @@ def forms_page(pipelines: Pipelines, *, needs_keys: bool) -> bytes:
         f'<style>{STYLE}</style></head><body data-events="{" ".join(BODIES)}">'
         "<h1>Try it</h1><p>Each form sends what its pipeline takes to this service, and shows the job as it runs. "
         'What stands behind it: <a href="/docs">the interface</a>.</p><noscript>The forms need JavaScript.</noscript>'
-        f"{_KEY if needs_keys else ''}{forms}<script>{SCRIPT}</script></body></html>\n"
+        f"{_KEY if needs_keys else ''}{_JOBS}{forms}<script>{SCRIPT}</script></body></html>\n"
     ).encode()
 
 
@@ -54,10 +63,20 @@ def _form(info: PipelineInfo) -> str:
     return (
         f'<article id="try-{name}"><header><h3>{name}</h3></header>{prose(info.description)}'
         f'<form data-pipeline="{name}"><p><label>File <input type=file name=file required></label>'
-        f"{params}<p><button>Start</button> <button type=button name=cancel disabled>Cancel</button></form>"
-        "<section class=job hidden><p><strong role=status></strong> <code></code></p><progress max=1></progress>"
-        "<h4>Artifacts</h4><ul class=artifacts></ul><h4>Events</h4><ol class=events></ol><h4>Result</h4><pre></pre>"
-        "</section></article>"
+        f"{params}<p><button>Start</button></form>{_view(name)}</article>"
+    )
+
+
+def _view(name: str) -> str:
+    """Where a job of the pipeline is shown."""
+    return (
+        f'<section class=job hidden tabindex=-1 aria-label="A job of {name}"><p><strong role=status></strong> '
+        "<span class=file></span> <code></code><p role=alert></p><progress max=1 aria-label=Progress></progress>"
+        "<p><button type=button name=cancel disabled>Cancel</button> <label>Retry from <select name=stage disabled>"
+        "</select></label> <button type=button name=retry disabled>Retry</button>"
+        "<h4>Artifacts</h4><ul class=artifacts></ul><div class=pictures></div>"
+        f"<h4>Events, the newest {MOST_EVENTS}</h4><div class=events tabindex=0 role=region aria-label=Events>"
+        f"<ol data-most={MOST_EVENTS}></ol></div><h4>Result</h4><pre tabindex=0></pre></section>"
     )
 
 

@@ -1,44 +1,22 @@
-// Fill in a form of the page /try in a real browser (the headless Chromium of an npm package), and write what is seen.
+// Fill in a form of the page /try in a real browser, and write what is seen.
 //
-//   form.cjs URL PIPELINE FILE PARAMS [KEY] [cancel]
+//   form.cjs URL PIPELINE FILE PARAMS [KEY] [cancel | retry:STAGE | retried | hide]
 //
-// First a line with the job's id, as soon as the page shows it; at the job's end one line of JSON.
+// First a line with the job's id, as soon as the page shows it; at the job's end one line of JSON. A cancel is pressed
+// once a stage has started, a retry once the job has failed: its end is then the next one, as it is of one that is
+// `retried` by somebody else after the line `ended`. A page that hides is seen again when the job has ended; a line
+// `hidden` says that it has let go of its feeds.
 const fs = require("fs");
 const path = require("path");
+const { shown, withPage } = require("./chromium.cjs");
 
 const [url, pipeline, file, params, key, then] = process.argv.slice(2);
+const view = `#try-${pipeline} .job`;
 
-async function browse(folder) {
-  process.env.TMPDIR = folder; // where the package unpacks the browser
-  process.env.AWS_EXECUTION_ENV = "22.x"; // and the libraries that come with it: a small machine has none,
-  process.env.FONTCONFIG_FILE = path.join(folder, "fonts.conf"); // nor fonts
-  fs.writeFileSync(process.env.FONTCONFIG_FILE, `<fontconfig><dir>${folder}/fonts</dir></fontconfig>`);
-  process.env.HOME = folder;
-  const chromium = require("@sparticuz/chromium");
-  const puppeteer = require("puppeteer-core");
-  chromium.setGraphicsMode = false;
-  const browser = await puppeteer.launch({
-    executablePath: await chromium.executablePath(),
-    args: ["--no-sandbox", "--disable-gpu"], // root has no sandbox, and only our own page is shown
-    headless: "shell",
-    pipe: true, // closes with us
-    timeout: 100_000, // the test has a limit of its own
-  });
-  try {
-    const page = await browser.newPage();
-    page.setDefaultTimeout(100_000);
-    await fill(page);
-  } finally {
-    await browser.close();
-  }
-}
-
-async function fill(page) {
-  const hosts = new Set();
-  const troubles = [];
-  page.on("request", (request) => hosts.add(new URL(request.url()).host));
-  page.on("console", (message) => message.type() === "error" && troubles.push(message.text()));
-  page.on("pageerror", (error) => troubles.push(String(error)));
+async function fill(page, noticed) {
+  const feeds = new Set();
+  page.on("request", (request) => request.resourceType() === "eventsource" && feeds.add(request));
+  for (const end of ["requestfailed", "requestfinished"]) page.on(end, (request) => feeds.delete(request));
   await page.goto(`${url}/try`);
   if (key) await page.type("#key", key);
   const article = await page.$(`#try-${pipeline}`);
@@ -50,24 +28,55 @@ async function fill(page) {
     await (typeof value === "boolean" ? control.click() : control.type(value));
   }
   await (await article.$("form button")).click();
-  await page.waitForFunction((id) => document.querySelector(`#${id} .job code`).textContent
-    || !["", "sending"].includes(document.querySelector(`#${id} .job strong`).textContent), {}, `try-${pipeline}`);
+  await page.waitForFunction((view) => document.querySelector(`${view} code`).textContent
+    || document.querySelector(`${view} [role=alert]`).textContent, {}, view);
   console.log(await article.$eval(".job code", (element) => element.textContent));
   if (then === "cancel") {
-    await page.waitForFunction((id) => document.querySelector(`#${id} .events`).textContent.includes("StageStarted"), {},
-      `try-${pipeline}`);
+    await told(page, "StageStarted");
     await (await article.$("[name=cancel]")).click();
   }
-  await page.waitForFunction((id) => /^(completed|failed|cancelled|\w.*: |The )/.test(
-    document.querySelector(`#${id} .job strong`).textContent), {}, `try-${pipeline}`);
-  const seen = await article.evaluate((element) => ({
-    status: element.querySelector(".job strong").textContent,
-    events: [...element.querySelectorAll(".events li")].map((line) => line.textContent.trim()),
-    artifacts: [...element.querySelectorAll(".artifacts a")].map((link) => [link.textContent, link.getAttribute("href")]),
-  }));
+  if (then?.startsWith("retry:")) {
+    await page.waitForSelector(`${view} [name=retry]:enabled`);
+    await page.select(`${view} [name=stage]`, then.slice("retry:".length));
+    await (await article.$("[name=retry]")).click();
+    await told(page, "JobRetried");
+  }
+  if (then === "retried") {
+    await page.waitForSelector(`${view} [name=retry]:enabled`);
+    console.log("ended");
+    await told(page, "JobRetried");
+  }
+  if (then === "hide") await hide(page, feeds);
+  // Until it was refused, or has ended.
+  await page.waitForFunction((view) => !document.querySelector(`${view} code`).textContent
+    || (document.querySelector(`${view} [name=retry]:enabled`)
+      && / Job(Completed|Failed|Cancelled) /.test(document.querySelector(`${view} .events li:last-child`).textContent)),
+  {}, view);
   const saved = [];
   for (const link of await article.$$(".artifacts a")) saved.push(await save(page, link));
-  console.log(JSON.stringify({ ...seen, saved, hosts: [...hosts].filter(Boolean), troubles }));
+  console.log(JSON.stringify({ ...(await shown(article)), saved, ...noticed() }));
+}
+
+const told = (page, type) => page.waitForFunction((view, type) =>
+  document.querySelector(`${view} .events`).textContent.includes(type), {}, view, type);
+
+async function hide(page, feeds) {
+  const turn = (hidden) => page.evaluate((hidden) => {
+    const wait = window.setTimeout;
+    window.setTimeout = (act) => wait(act, 0); // if it came back, it would be at once
+    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, hidden);
+  while (feeds.size < 2) await new Promise((resolve) => page.once("request", resolve)); // the job's, that of all jobs
+  await turn(true);
+  while (feeds.size) await new Promise((resolve) => page.once("requestfailed", resolve));
+  console.log("hidden");
+  const id = await page.$eval(`${view} code`, (element) => element.textContent);
+  await page.evaluate(async (id) => {
+    while ((await (await fetch(`/v1/jobs/${id}`)).json()).status !== "completed");
+  }, id);
+  if (feeds.size) throw new Error("a hidden page watches");
+  await turn(false);
 }
 
 // What a click on the link saves.
@@ -82,10 +91,4 @@ async function save(page, link) {
   return fs.readdirSync(folder).map((name) => [name, fs.readFileSync(path.join(folder, name), "utf8")])[0];
 }
 
-const folder = fs.mkdtempSync(path.join(path.dirname(file), "browser-"));
-browse(folder)
-  .catch((error) => {
-    console.error(error);
-    process.exitCode = 1;
-  })
-  .finally(() => fs.rmSync(folder, { recursive: true, force: true }));
+withPage(path.dirname(file), fill);

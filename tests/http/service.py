@@ -157,4 +157,4 @@ class Stages:
 
 def media_type(name: str) -> str:
     types = {"txt": "text/plain", "html": "text/html", "json": "application/json", "vtt": "text/vtt"}
-    return {**types, "svg": "image/svg+xml"}[name.rpartition(".")[2]]
+    return {**types, "svg": "image/svg+xml", "png": "image/png"}[name.rpartition(".")[2]]

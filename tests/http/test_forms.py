@@ -1,4 +1,4 @@
-"""The page /try: what its forms are made of, and what they do in a real browser."""
+"""The page /try: what its forms are made of, and what they and the list of jobs do in a real browser."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
+import cv2
 import httpx
 import msgspec
+import numpy as np
 import psutil
 import pytest
 
 from callsheet.actors.pipelines import load_pipelines
 from callsheet.http.pages.forms import forms_page
-from callsheet.jobs.messages import Stopped
+from callsheet.jobs.messages import LogLines, Stopped
 from callsheet.pipelines.declare import Pipeline
 from tests.clients.node import Node
 from tests.http.sample import pipeline as sample
@@ -24,7 +26,7 @@ from tests.http.service import Api, Stages, eventually
 from tests.http.test_keys import command
 
 pytestmark = pytest.mark.timeout(400)  # the first test of a machine installs the clients, and others wait for it
-SCRIPT = Path(__file__).parents[1] / "clients" / "form.cjs"
+CLIENTS = Path(__file__).parents[1] / "clients"
 PIPELINES = [f"callsheet.pipelines.{name}:pipeline" for name in ("transcribe", "shorts", "restyle", "preview")]
 
 
@@ -77,14 +79,14 @@ def test_the_page_may_run_its_own_script_and_speak_to_its_own_service_only(api: 
     policy = answer.headers["content-security-policy"]
     assert re.fullmatch(
         r"default-src 'none'; script-src 'sha256-[\w+/=]+'; style-src 'sha256-[\w+/=]+'; connect-src 'self'; "
-        r"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        r"img-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         policy,
     )
     assert not re.search(r"https?://|<link|<img|<iframe|@import|url\(| on\w+=", answer.text)
 
 
 class Browser:
-    """A browser at work on a form."""
+    """A browser at work on the page."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -94,28 +96,64 @@ class Browser:
         assert self.process.stdout
         return self.process.stdout.readline().strip()
 
+    def until(self, seen: Callable[[list[Row]], Any]) -> list[Row]:
+        """The list of jobs, once it is so."""
+        while line := self.line():
+            if seen(rows := [Row(*cells) for cells in json.loads(line)]):
+                return rows
+        raise AssertionError("the browser has ended")
+
     def end(self) -> dict[str, Any]:
         """What was seen at the job's end."""
         output, _ = self.process.communicate(timeout=100)
         assert self.process.returncode == 0, output
-        return dict(json.loads(output))
+        return dict(json.loads(output.splitlines()[-1]))
+
+
+class Row(NamedTuple):
+    """A job in the list."""
+
+    file: str
+    pipeline: str
+    status: str
+    progress: float
+    age: str
 
 
 @pytest.fixture
-def browse(node: Node, tmp_path: Path) -> Iterator[Callable[..., Browser]]:
-    """Fill in the form of `sample` and send it."""
-    (tmp_path / "a.wav").write_bytes(b"sound")
+def start(node: Node) -> Iterator[Callable[..., Browser]]:
+    """Start one of the scripts that have a browser."""
     made: list[Browser] = []
 
-    def start(url: str, params: dict[str, Any], key: str = "", then: str = "") -> Browser:
-        given = (url, "sample", str(tmp_path / "a.wav"), json.dumps(params), key, then)
-        made.append(Browser(node.start(SCRIPT, *given)))
+    def start(script: str, *arguments: str) -> Browser:
+        made.append(Browser(node.start(CLIENTS / script, *arguments)))
         return made[-1]
 
     yield start
     for browser in made:
         browser.process.kill()
         browser.process.communicate()
+
+
+@pytest.fixture
+def browse(start: Callable[..., Browser], tmp_path: Path) -> Callable[..., Browser]:
+    """Fill in the form of `sample` and send it."""
+    (tmp_path / "a.wav").write_bytes(b"sound")
+
+    def fill(url: str, params: dict[str, Any], key: str = "", then: str = "") -> Browser:
+        return start("form.cjs", url, "sample", str(tmp_path / "a.wav"), json.dumps(params), key, then)
+
+    return fill
+
+
+@pytest.fixture
+def choose(start: Callable[..., Browser], tmp_path: Path) -> Callable[..., Browser]:
+    """Look at the list, and choose the first job with that file that has that status."""
+
+    def look(url: str, file: str, status: str, pictures: int, key: str = "") -> Browser:
+        return start("list.cjs", url, str(tmp_path), file, status, str(pictures), key)
+
+    return look
 
 
 def test_a_form_starts_a_job_and_shows_its_events_and_its_artifacts(
@@ -170,4 +208,107 @@ def test_a_cancel_and_what_is_refused_are_shown(
     assert browser.end()["status"] == "cancelled"
     refused = browse(api.url, {"tags": "7"})
     assert refused.line() == ""
-    assert refused.end()["status"].startswith("The parameters do not fit the pipeline: ")
+    assert refused.end()["trouble"].startswith("The parameters do not fit the pipeline: ")
+
+
+def test_a_retry_from_a_stage_goes_on_after_the_last_event_that_was_shown(
+    api: Api, client: httpx.Client, stages: Stages, browse: Callable[..., Browser]
+) -> None:
+    browser = browse(api.url, {}, "", "retry:two")
+    job = browser.line()
+    stages.succeed(job, "one", stages.start(job, "one"))
+    stages.fail(job, "two", stages.start(job, "two"))
+    stages.succeed(job, "two", stages.start(job, "two"), **{"a.txt": b"hello"})
+    seen = browser.end()
+    told = client.get(f"/v1/jobs/{job}/events").json()["events"]
+    assert [e["data"]["from_stage"] for e in told if e["type"] == "JobRetried"] == ["two"]
+    assert [line.split()[:2] for line in seen["events"]] == [[str(e["seq"]), e["type"]] for e in told]
+    assert (seen["status"], seen["trouble"], seen["saved"]) == ("completed", "", [["a.txt", "hello"]])
+
+
+def test_a_job_that_somebody_else_retries_goes_on_where_it_is_shown(
+    api: Api, client: httpx.Client, stages: Stages, browse: Callable[..., Browser]
+) -> None:
+    browser = browse(api.url, {}, "", "retried")
+    job = browser.line()
+    stages.fail(job, "one", stages.start(job, "one"))
+    assert browser.line() == "ended"
+    assert client.post(f"/v1/jobs/{job}/retry").status_code == 202
+    stages.complete(job)
+    seen = browser.end()
+    told = client.get(f"/v1/jobs/{job}/events").json()["events"]
+    assert [line.split()[:2] for line in seen["events"]] == [[str(e["seq"]), e["type"]] for e in told]
+    assert (seen["status"], seen["trouble"]) == ("completed", "")
+
+
+def test_a_page_that_is_hidden_lets_go_of_its_feeds_and_goes_on_when_it_is_seen(
+    api: Api, client: httpx.Client, stages: Stages, browse: Callable[..., Browser]
+) -> None:
+    browser = browse(api.url, {}, "", "hide")
+    job = browser.line()
+    assert browser.line() == "hidden"
+    stages.complete(job)
+    told = client.get(f"/v1/jobs/{job}/events").json()["events"]
+    seen = browser.end()
+    assert [line.split()[:2] for line in seen["events"]] == [[str(e["seq"]), e["type"]] for e in told]
+
+
+def test_the_list_shows_a_job_of_another_client_and_opens_it_with_its_pictures(
+    api: Api, client: httpx.Client, stages: Stages, choose: Callable[..., Browser]
+) -> None:
+    for _ in range(21):
+        assert api.submit().status_code == 202
+    name = "<img src=x onerror=alert(1)> &amp; a.wav"
+    browser = choose(api.url, name, "completed", 1)
+    assert len(browser.until(bool)) == 20
+    job = api.submit(name=name).json()["id"]
+    first = browser.until(lambda rows: rows[0].file == name)[0]
+    assert (first.pipeline, first.status, first.progress, "sec" in first.age) == ("sample", "queued", 0, True)
+    token = stages.start(job, "one")
+    stages.progress(job, "one", token, 1, 0.5)
+    browser.until(lambda rows: rows[0].status == "running" and 0 < rows[0].progress < 1)
+    stages.succeed(job, "one", token)
+    token = stages.start(job, "two")
+    lines = [f"line {n}" for n in range(320)]
+    for n, line in enumerate(lines):
+        stages.jobs.tell(job, LogLines("two", token, n + 1, (line,)))
+    drawn, large = picture(3), picture(5) + bytes(2 * 1024 * 1024)
+    stages.succeed(job, "two", token, **{"a.txt": b"hello", "large.png": large, "small.png": drawn})
+    seen = browser.end()
+    told = client.get(f"/v1/jobs/{job}/events?limit=1000").json()["events"]
+    assert [line.split()[:2] for line in seen["events"]] == [[str(e["seq"]), e["type"]] for e in told[-300:]]
+    assert (seen["job"], seen["file"], seen["status"]) == (job, name, "completed")
+    assert [name for name, _ in seen["artifacts"]] == ["a.txt", "large.png", "small.png"]
+    assert seen["pictures"] == [["small.png", 3]]
+    assert (seen["hosts"], seen["troubles"]) == ([f"127.0.0.1:{api.port}"], [])
+
+
+def test_a_job_that_runs_is_opened_too_and_with_keys_the_list_is_that_of_the_key(
+    api: Api,
+    addresses: dict[str, str],
+    make_api: Callable[..., Api],
+    stages: Stages,
+    choose: Callable[..., Browser],
+) -> None:
+    guarded = make_api(auth="keys", data=str(api.data))
+    key = command(addresses, "create", "--tenant", "lists", "--scope", "read", "--scope", "write")
+    headers = {"Authorization": f"Bearer {key}"}
+    form: dict[str, Any] = {"data": {"pipeline": "sample"}, "files": {"file": ("b.wav", b"sound")}}
+    job = httpx.post(f"{guarded.url}/v1/jobs", headers=headers, **form).json()["id"]
+    token = stages.start(job, "one")
+    stages.fail(job, "one", token)
+    httpx.post(f"{guarded.url}/v1/jobs/{job}/retry", headers=headers).raise_for_status()
+    token = stages.start(job, "one")
+    browser = choose(guarded.url, "b.wav", "running", 1, key)
+    assert [(row.file, row.status) for row in browser.until(bool)] == [("b.wav", "running")]
+    stages.succeed(job, "one", token)
+    stages.succeed(job, "two", stages.start(job, "two"), **{"a.png": picture(3)})
+    seen = browser.end()
+    told = httpx.get(f"{guarded.url}/v1/jobs/{job}/events", headers=headers).json()["events"]
+    assert [line.split()[:2] for line in seen["events"]] == [[str(e["seq"]), e["type"]] for e in told]
+    assert (seen["status"], seen["pictures"], seen["troubles"]) == ("completed", [["a.png", 3]], [])
+
+
+def picture(width: int) -> bytes:
+    """A PNG of that width."""
+    return bytes(cv2.imencode(".png", np.zeros((2, width, 3), np.uint8))[1])
