@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -18,7 +16,6 @@ from callsheet.jobs.evolve import evolve_all
 from callsheet.jobs.graph import RetryPolicy, StageSpec
 from callsheet.jobs.job import InputRef, Job
 
-T = TypeVar("T")
 START = 1_700_000_000_000
 AGAIN = RetryPolicy(tries=3, base=0.0, cap=0.0, jitter=0.0)
 PAIR = (StageSpec("a", retry=AGAIN), StageSpec("b", ("a",), retry=AGAIN))
@@ -32,15 +29,6 @@ def submission(
 ) -> m.Submit:
     upload = InputRef("talk.mp3", 1000, "ab" * 32, "audio/mpeg")
     return m.Submit(job or new_job_id(), "t1", "demo", params, graph, upload, fingerprint)
-
-
-def eventually(what: Callable[[], T], seconds: float = 60.0, why: str = "") -> T:
-    """The first answer of `what` that is true; fails when none is within that time."""
-    deadline = time.monotonic() + seconds
-    while not (answer := what()):
-        assert time.monotonic() < deadline, why or f"not within {seconds} s: {getattr(what, '__name__', what)}"
-        time.sleep(0.01)
-    return answer
 
 
 def put(client: Any, keys: PartitionKeys, job: str, message: m.Message, *, mid: str = "", reply: str = "") -> Delivery:

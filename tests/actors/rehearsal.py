@@ -20,7 +20,8 @@ from callsheet.actors.ownership import Ownership
 from callsheet.actors.performer import Performer
 from callsheet.actors.pool import Pool
 from callsheet.actors.stores.folder import FolderStore
-from tests.actors.kit import POLICY, START, eventually
+from tests.actors.kit import POLICY, START
+from tests.waiting import eventually
 
 STEPS = ("host.decided", "host.committed")
 KEYS = PartitionKeys(0)

@@ -21,8 +21,9 @@ from callsheet.actors.tenants.limits import OwnLimits, Tenants, limits_of
 from callsheet.config.settings import Settings
 from callsheet.jobs.effects import Dispatch
 from callsheet.jobs.messages import Cancel, Claim, Failed, Retry, Succeeded
-from tests.actors.kit import ENDED, ONE, eventually, submission
+from tests.actors.kit import ENDED, ONE, submission
 from tests.servers import RedisServer
+from tests.waiting import eventually
 
 PARTITIONS = 4
 

@@ -20,8 +20,9 @@ from callsheet.jobs.draft import Decision, Outcome
 from callsheet.jobs.effects import decode_effect
 from callsheet.jobs.job import Job
 from callsheet.jobs.rules import decide
-from tests.actors.kit import POLICY, START, as_hash, check_job, eventually, everything, log_of, put, submission
+from tests.actors.kit import POLICY, START, as_hash, check_job, everything, log_of, put, submission
 from tests.servers import RedisServer
+from tests.waiting import eventually
 
 KEYS = PartitionKeys(3)
 

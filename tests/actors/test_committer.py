@@ -15,8 +15,9 @@ from callsheet.actors import committer as committing
 from callsheet.actors.committer import Committer, JournalDownError
 from callsheet.actors.keys import PartitionKeys
 from callsheet.actors.wire import MAX_MAILBOX
-from tests.actors.kit import eventually, everything
+from tests.actors.kit import everything
 from tests.servers import RedisServer
+from tests.waiting import eventually
 
 KEYS = PartitionKeys(0)
 

@@ -22,9 +22,10 @@ from callsheet.actors.keys import PartitionKeys, new_job_id, partition_of
 from callsheet.jobs import messages as m
 from callsheet.jobs.events import Event, StageLogged
 from callsheet.jobs.graph import StageSpec
-from tests.actors.kit import AGAIN, ENDED, check_job, eventually, log_of, submission
+from tests.actors.kit import AGAIN, ENDED, check_job, log_of, submission
 from tests.faults.processes import HostProcess
 from tests.servers import RedisServer
+from tests.waiting import eventually
 
 JOBS, SENDERS, PROCESSES, ROUNDS = 20, 50, 2, 24
 PARTITIONS = 16

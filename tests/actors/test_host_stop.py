@@ -14,8 +14,8 @@ from callsheet.actors.host import Host
 from callsheet.actors.keys import HOSTS, PartitionKeys
 from callsheet.actors.webhooks import deliverer
 from callsheet.config.settings import Settings
-from tests.actors.kit import eventually
 from tests.servers import RedisServer
+from tests.waiting import eventually
 
 
 def connections(server: RedisServer) -> int:

@@ -18,7 +18,8 @@ from callsheet.actors.telemetry.figures import Figures
 from callsheet.actors.telemetry.metrics import REGISTRY
 from callsheet.config.settings import Settings
 from callsheet.jobs.rules import decide
-from tests.actors.kit import POLICY, START, eventually, put, submission
+from tests.actors.kit import POLICY, START, put, submission
+from tests.waiting import eventually
 
 
 def count(name: str, **labels: str) -> float:

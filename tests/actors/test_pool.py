@@ -15,7 +15,7 @@ import pytest
 from pykka import ActorDeadError, ActorRegistry
 
 from callsheet.actors.pool import MAX_DRAIN, Pool, PooledActor
-from tests.actors.kit import eventually
+from tests.waiting import eventually
 
 
 class Recorder(PooledActor):

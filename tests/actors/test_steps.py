@@ -13,9 +13,10 @@ from callsheet.actors.keys import new_job_id
 from callsheet.actors.stores.folder import FolderStore
 from callsheet.jobs import messages as m
 from callsheet.jobs.effects import Dispatch
-from tests.actors.kit import ONE, check_job, eventually, log_of, put, submission
+from tests.actors.kit import ONE, check_job, log_of, put, submission
 from tests.actors.rehearsal import KEYS, RehearsalHost, rehearse
 from tests.servers import RedisServer
+from tests.waiting import eventually
 
 NewHost = Callable[[], RehearsalHost]
 

@@ -22,7 +22,7 @@ from callsheet.cli import app
 from callsheet.config.settings import Settings, SettingsError
 from callsheet.jobs import messages as m
 from callsheet.jobs.job import Job, Webhook
-from tests.actors.kit import ONE, check_job, eventually, everything, submission
+from tests.actors.kit import ONE, check_job, everything, submission
 from tests.receiver import (
     Behaviour,
     Receiver,
@@ -38,6 +38,7 @@ from tests.receiver import (
     waits,
 )
 from tests.servers import RedisServer
+from tests.waiting import eventually
 
 KEYS = PartitionKeys(0)  # the only one
 NEVER = (3600.0,)  # one more try, after this test

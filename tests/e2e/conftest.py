@@ -15,7 +15,8 @@ import imageio_ffmpeg
 import psutil
 import pytest
 
-from tests.house.running import UNKEPT, Running, free_port, wait_for
+from tests.house.running import UNKEPT, Running, free_port
+from tests.waiting import eventually
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 ROOT = Path(__file__).parents[2]
@@ -45,7 +46,7 @@ class Service:
 
     def until(self, id_: str, *statuses: str, seconds: float = 120) -> dict[str, Any]:
         """The job once it has one of these statuses (default: once it has ended)."""
-        wait_for(lambda: self.job(id_)["status"] in (statuses or TERMINAL), seconds)
+        eventually(lambda: self.job(id_)["status"] in (statuses or TERMINAL), seconds)
         return self.job(id_)
 
     def running(self, id_: str, stage: str) -> None:
@@ -56,7 +57,7 @@ class Service:
             assert job["status"] not in TERMINAL, f"{job['status']} before {stage} was seen running"
             return any(s["name"] == stage and s["status"] == "running" for s in job["stages"])
 
-        wait_for(runs, 100)
+        eventually(runs, 100)
 
     def events(self, id_: str) -> list[dict[str, Any]]:
         """All events of a job, page by page."""

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from tests.e2e.conftest import Service
-from tests.house.running import wait_for
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
 LIMIT = 8.0  # two seconds are promised; a machine that others share may stall. Unhindered, either stage takes longer
@@ -21,15 +21,15 @@ def test_a_cancelled_stage_is_dead_within_two_seconds(
 ) -> None:
     id_ = service.submit(hum if stage == "audio" else long_talk).json()["id"]
     service.running(id_, stage)
-    at_work = wait_for(lambda: busy(service, program), 30)
+    at_work = eventually(lambda: busy(service, program), 30)
     assert service.api.post(f"/v1/jobs/{id_}/cancel").status_code == 202
-    wait_for(lambda: at_work.isdisjoint(service.processes(program)), LIMIT)
+    eventually(lambda: at_work.isdisjoint(service.processes(program)), LIMIT)
     assert service.until(id_)["status"] == "cancelled"
     types = [e["type"] for e in service.events(id_)]
     assert types[-1] == "JobCancelled"
     assert "JobCompleted" not in types
     assert not [t for t in types[types.index("CancelRequested") :] if t in ("StageStarted", "StageDispatched")]
-    wait_for(lambda: not service.leftovers())
+    eventually(lambda: not service.leftovers())
 
 
 def busy(service: Service, program: str) -> set[int]:

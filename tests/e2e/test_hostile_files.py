@@ -11,9 +11,9 @@ import pytest
 
 from tests.canary import Canary
 from tests.e2e.conftest import Service
-from tests.house.running import wait_for
 from tests.media import hostile
 from tests.media.test_probe import SCRIPTS
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -36,7 +36,7 @@ def refused(service: Service, path: Path, pipeline: str) -> tuple[str, str]:
     assert str(path.parent) not in job["error"]["message"]
     assert job["artifacts"] == []
     assert service.api.delete(f"/v1/jobs/{job['id']}").status_code in (202, 204)
-    wait_for(lambda: not (service.data / "store" / "jobs" / job["id"]).exists())
+    eventually(lambda: not (service.data / "store" / "jobs" / job["id"]).exists())
     return job["error"]["stage"], job["error"]["code"]
 
 
@@ -55,7 +55,7 @@ def test_scripts_dressed_as_media_open_nothing_and_send_nothing(
             path.write_bytes(content[:1000] + b"\0" + content[1000:])
             assert refused(service, path, pipeline) == ("probe", "unsupported_container"), script
         assert canary.touched() == [], script
-    wait_for(lambda: not service.leftovers())
+    eventually(lambda: not service.leftovers())
 
 
 @pytest.mark.parametrize("what", hostile.TOO_LARGE)
@@ -65,7 +65,7 @@ def test_what_is_too_large_to_look_into_is_refused_before_it_is_decoded(
     make, name, code = hostile.TOO_LARGE[what]
     make(tmp_path / name)
     assert refused(service, tmp_path / name, "transcribe") == ("probe", code)
-    wait_for(lambda: not service.leftovers())
+    eventually(lambda: not service.leftovers())
 
 
 def test_a_client_of_the_openai_api_is_told_so_at_once(service: Service, tmp_path: Path, canary: Canary) -> None:

@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 from tests.e2e.conftest import OWN_PIPELINE, ROOT, Service
-from tests.house.running import wait_for
 from tests.media.running import word_error_rate
+from tests.waiting import eventually
 
 README = (ROOT / "README.md").read_text()
 ADDRESS = "http://127.0.0.1:8080"
@@ -110,5 +110,5 @@ def test_the_files_on_the_way_of_a_request_are_there() -> None:
 
 
 def test_it_is_ready_as_the_table_says(service: Service) -> None:
-    wait_for(lambda: service.api.get("/readyz").status_code == 200)
+    eventually(lambda: service.api.get("/readyz").status_code == 200)
     assert service.api.get("/healthz").status_code == 200

@@ -17,11 +17,12 @@ from callsheet.actors.keys import new_job_id
 from callsheet.jobs.job import InputRef, Job
 from callsheet.jobs.messages import Cancel, Retry, Submit
 from callsheet.pipelines import preview, restyle
-from tests.house.running import Running, wait_for
+from tests.house.running import Running
 from tests.media.clips import CODEC, SOUND, scene, sound, times
 from tests.providers.fakes import KEY, FakeFal, FakeGemini, Reply, serving
 from tests.servers import RedisServer
 from tests.stages.conftest import ROOT, Service, quick_settings
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
 PIPELINES = {"restyle": restyle.pipeline, "preview": preview.pipeline}
@@ -66,13 +67,13 @@ class Studio(Service):
 
     def runs(self, job: str, stage: str) -> None:
         """Wait until a stage runs."""
-        wait_for(lambda: (found := self.jobs.job(job)) and found.stages[stage].status == "running")
+        eventually(lambda: (found := self.jobs.job(job)) and found.stages[stage].status == "running")
 
     def nothing_is_left(self) -> None:
         """No work, no upload, no process but the workers' idle children."""
-        wait_for(lambda: not self.in_work())
-        wait_for(lambda: list((self.settings.data / "store" / "incoming").iterdir()) == [])
-        wait_for(lambda: not [p for worker in self.workers for p in worker.family() if "ffmpeg" in _name(p)])
+        eventually(lambda: not self.in_work())
+        eventually(lambda: list((self.settings.data / "store" / "incoming").iterdir()) == [])
+        eventually(lambda: not [p for worker in self.workers for p in worker.family() if "ffmpeg" in _name(p)])
 
     def reset(self) -> None:
         for server in (self.fal, self.gemini):
@@ -236,7 +237,7 @@ def test_a_cancel_in_mid_stage_ends_the_work_here_and_there(
     studio.nothing_is_left()
     if stage == "video":
         studio.fal.until("cancel")
-        wait_for(lambda: studio.fal.cancelled)
+        eventually(lambda: studio.fal.cancelled)
     assert [e.type for e in studio.events(id_)][-1] == "JobCancelled"
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import Service, ffmpeg
-from tests.house.running import wait_for
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
 KINDS = (".mp4", "-clean.mp4", ".jpg", ".json")
@@ -63,7 +63,7 @@ def test_a_video_becomes_clips_and_one_that_is_edited_is_rendered_alone(service:
     retried = next(event["seq"] for event in events if event["type"] == "JobRetried")
     ran = {event["stage"] for event in events if event["type"] == "StageDispatched" and event["seq"] > retried}
     assert ran == {"clip:1", "collect"}
-    wait_for(lambda: not service.leftovers())
+    eventually(lambda: not service.leftovers())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import jiwer
 import pytest
 
 from tests.e2e.conftest import FIXTURES, Service, ffmpeg
-from tests.house.running import wait_for
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
 ARTIFACTS = [
@@ -101,11 +101,11 @@ def test_an_unusable_file_is_named_for_what_it_is_and_leaves_nothing(
         assert (job["status"], job["error"]["code"]) == ("failed", code)
         assert job["allowed_actions"] == ["retry", "forget"]
         assert service.api.delete(f"/v1/jobs/{job['id']}").status_code in (202, 204)
-        wait_for(lambda: not (service.data / "store" / "jobs" / job["id"]).exists())
+        eventually(lambda: not (service.data / "store" / "jobs" / job["id"]).exists())
     else:
         assert (answer.status_code, answer.json()["code"]) in ((422, "empty_file"), (415, "unsupported_container"))
         assert answer.json()["code"] == code
-    wait_for(lambda: not service.leftovers())
+    eventually(lambda: not service.leftovers())
 
 
 def test_an_hour_is_transcribed_in_bounded_memory(service: Service, tmp_path: Path, jfk: Path) -> None:

@@ -11,9 +11,10 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import Service
-from tests.house.running import UNKEPT, Running, free_port, wait_for
+from tests.house.running import UNKEPT, Running, free_port
 from tests.media.engines import FakeDeepgram, FakeOpenAI
 from tests.providers.fakes import KEY, Reply, serving
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -82,7 +83,7 @@ def test_a_cancel_ends_a_job_that_waits_for_its_engine(paying: Service, deepgram
     deepgram.until("listen", calls + 1, 60)
     assert paying.api.post(f"/v1/jobs/{id_}/cancel").status_code == 202
     assert paying.until(id_, seconds=60)["status"] == "cancelled"
-    wait_for(lambda: not paying.leftovers())
+    eventually(lambda: not paying.leftovers())
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_an_engine_that_fails_is_a_failed_job_with_its_reason_and_nothing_left(
     job = paying.until(paying.submit(jfk, engine="deepgram", language="de").json()["id"])
     assert (job["status"], job["error"]["code"], job["error"]["stage"]) == ("failed", code, "transcribe")
     assert {s["name"]: s["status"] for s in job["stages"]}["artifacts"] != "succeeded"
-    wait_for(lambda: not paying.leftovers())
+    eventually(lambda: not paying.leftovers())
 
 
 @pytest.mark.parametrize("pipeline", ["transcribe", "shorts"])
@@ -114,7 +115,7 @@ def test_a_language_model_that_fails_costs_its_part_and_never_the_job(
     job = paying.until(id_)
     assert (job["status"], model.plans["chat"]) == ("completed", [])
     assert "llm_failed" in {warning["code"] for warning in job["result"]["warnings"]}
-    wait_for(lambda: not paying.leftovers())
+    eventually(lambda: not paying.leftovers())
 
 
 def test_an_engine_that_is_not_configured_is_named_by_the_first_stage(paying: Service, jfk: Path) -> None:

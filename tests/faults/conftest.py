@@ -14,9 +14,10 @@ from callsheet.actors.errors import CallsheetError, NoAnswer
 from callsheet.actors.keys import PartitionKeys, new_job_id, partition_of
 from callsheet.jobs.job import Job
 from callsheet.jobs.messages import Cancel
-from tests.actors.kit import ENDED, check_job, eventually, submission
+from tests.actors.kit import ENDED, check_job, submission
 from tests.faults.processes import HostProcess, Workers
 from tests.servers import RedisServer
+from tests.waiting import eventually
 
 PARTITIONS = 16
 

@@ -21,7 +21,7 @@ from callsheet.config.logging import configure_logging
 from callsheet.config.process import die_with_parent
 from callsheet.config.settings import environment, load_settings
 from callsheet.jobs import messages as m
-from tests.actors.kit import eventually
+from tests.waiting import eventually
 
 # Hosts are forked from a process that has imported all they need: starting ten of them costs little.
 _nursery = multiprocessing.get_context("forkserver")

@@ -10,8 +10,8 @@ from dramatiq import Message
 from callsheet.actors.broker import ANSWER_SECONDS
 from callsheet.actors.keys import PartitionKeys
 from callsheet.jobs import messages as m
-from tests.actors.kit import eventually
 from tests.faults.conftest import PARTITIONS, Service, no_dispatch_ran_twice
+from tests.waiting import eventually
 
 
 def offered(service: Service) -> int:

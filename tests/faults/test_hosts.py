@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from callsheet.jobs import messages as m
-from tests.actors.kit import eventually
 from tests.faults.conftest import Service, no_dispatch_ran_twice
+from tests.waiting import eventually
 
 POINTS = ["host.read=17", "host.decided=11", "host.committed=13", "host.performed=5", "host.marked=7"]
 

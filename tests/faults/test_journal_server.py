@@ -14,11 +14,12 @@ import redis
 
 from callsheet.actors.errors import Unavailable
 from callsheet.actors.keys import PartitionKeys, new_job_id
-from tests.actors.kit import ENDED, check_job, eventually, submission
+from tests.actors.kit import ENDED, check_job, submission
 from tests.faults.conftest import PARTITIONS, Service, no_dispatch_ran_twice
 from tests.http.service import Api
 from tests.servers import RedisServer
 from tests.small_disk import SmallDisk
+from tests.waiting import eventually
 
 
 @contextmanager

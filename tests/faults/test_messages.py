@@ -25,8 +25,9 @@ from callsheet.config.settings import Settings
 from callsheet.jobs import messages as m
 from callsheet.jobs.draft import Decision
 from callsheet.jobs.job import Job
-from tests.actors.kit import ONE, check_job, eventually, submission
+from tests.actors.kit import ONE, check_job, submission
 from tests.servers import RedisServer
+from tests.waiting import eventually
 
 KEYS = PartitionKeys(0)  # the only one
 HOUR = 3600 * 1000

@@ -19,8 +19,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.http.service import Api, Role, eventually
+from tests.http.service import Api, Role
 from tests.servers import RedisServer
+from tests.waiting import eventually
 
 CLIENTS, PAUSE = 3, 0.05
 BETWEEN = 15  # submissions that are accepted before the next role is stopped

@@ -10,9 +10,10 @@ import pytest
 
 from callsheet.actors.keys import new_job_id
 from callsheet.actors.webhooks.signing import of_tenant
-from tests.actors.kit import eventually, submission
+from tests.actors.kit import submission
 from tests.faults.conftest import Service
 from tests.receiver import Receiver, answers, hangs
+from tests.waiting import eventually
 
 POINTS = ["webhook.sending=4", "webhook.sent=5", "webhook.told=6"]
 

@@ -9,14 +9,13 @@ import secrets
 import signal
 import socket
 import subprocess
-import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import httpx
 import psutil
+
+from tests.waiting import eventually
 
 TAG = "CALLSHEET_TEST_TAG"
 UNKEPT = httpx.Limits(max_keepalive_connections=0)  # else one may be closed at the very moment of the next request
@@ -29,18 +28,6 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-
-
-T = TypeVar("T")
-
-
-def wait_for(what: Callable[[], T], seconds: float = 60.0) -> T:
-    """Ask again and again until the answer is truthy; fail loudly when it never is."""
-    deadline = time.monotonic() + seconds
-    while not (answer := what()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s"
-        time.sleep(0.02)
-    return answer
 
 
 class Running:
@@ -72,7 +59,7 @@ class Running:
             assert self.process.poll() is None, f"it ended, without printing {pattern!r}:\n{self.text}"
             return False
 
-        wait_for(seen, seconds)
+        eventually(seen, seconds)
 
     def family(self) -> list[psutil.Process]:
         """It and all its living descendants, also those that left its session or lost their parent."""
@@ -80,7 +67,7 @@ class Running:
 
     def is_gone(self) -> None:
         """Wait until nothing of it lives: what was killed takes a moment to die."""
-        wait_for(lambda: self.family() == [])
+        eventually(lambda: self.family() == [])
 
     def pid_of(self, name: str) -> int:
         """The process id of a role, from the log."""

@@ -19,8 +19,9 @@ from callsheet.actors.telemetry.checkup import Finding, look_at_servers
 from callsheet.config.settings import Settings, environment
 from callsheet.doctor import examine
 from tests.house.running import free_port
-from tests.http.service import ROOT, Api, Role, eventually
+from tests.http.service import ROOT, Api, Role
 from tests.servers import RedisServer
+from tests.waiting import eventually
 
 
 def doctor(*arguments: str, **settings: str) -> tuple[int, str]:

@@ -18,7 +18,8 @@ from websockets.sync.client import connect
 
 from callsheet.actors.telemetry import tracing
 from callsheet.config.settings import Settings, SettingsError
-from tests.http.service import Api, Role, eventually
+from tests.http.service import Api, Role
+from tests.waiting import eventually
 
 TRACE, CLIENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 

@@ -16,7 +16,8 @@ import pytest
 import redis
 
 from callsheet.config.redis_server import socket_path, socket_url
-from tests.house.running import Running, free_port, wait_for
+from tests.house.running import Running, free_port
+from tests.waiting import eventually
 
 Start = Callable[..., Running]
 
@@ -94,7 +95,7 @@ def test_a_role_that_dies_is_started_again_visibly(start: Start) -> None:
     up = start("mortal")
     up.until('starting again name=mortal because="ended with exit code 7"')
     up.until(r"(?s)started name=mortal.*started name=mortal")
-    wait_for(lambda: ["sleep", "601"] not in [command(p) for p in up.family()])  # the dead role's child
+    eventually(lambda: ["sleep", "601"] not in [command(p) for p in up.family()])  # the dead role's child
     up.signal(signal.SIGTERM)
     assert up.ends() == 0
     up.is_gone()
@@ -114,7 +115,7 @@ def test_a_killed_redis_comes_back_with_its_data(start: Start, tmp_path: Path) -
             except redis.RedisError:
                 return None
 
-        assert wait_for(kept) == b"yes"
+        assert eventually(kept) == b"yes"
 
 
 def test_a_role_that_cannot_start_ends_it_all_with_exit_code_1(start: Start) -> None:

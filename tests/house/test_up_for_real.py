@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.house.running import UNKEPT, Running, free_port, wait_for
+from tests.house.running import UNKEPT, Running, free_port
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(600)
 Start = Callable[[], tuple[Running, httpx.Client]]
@@ -62,7 +63,7 @@ def job(api: httpx.Client, id_: str) -> dict[str, Any]:
 
 def ended(api: httpx.Client, id_: str) -> dict[str, Any]:
     """The job once it has ended."""
-    wait_for(lambda: job(api, id_)["status"] in TERMINAL, 120)
+    eventually(lambda: job(api, id_)["status"] in TERMINAL, 120)
     return job(api, id_)
 
 
@@ -96,7 +97,7 @@ def test_it_stops_in_time_while_a_stage_is_busy_and_a_watcher_is_connected(start
 def test_after_kill_9_of_everything_it_goes_on_where_it_stopped(start: Start, jfk: Path) -> None:
     up, api = start()
     id_ = submit(api, jfk)
-    wait_for(lambda: job(api, id_)["status"] in BEGUN)
+    eventually(lambda: job(api, id_)["status"] in BEGUN)
     for process in up.family():
         process.kill()
     up.ends()
@@ -111,12 +112,12 @@ def test_whichever_role_is_killed_comes_back_and_the_job_completes(start: Start,
     up, api = start()
     for role in ("host", "worker-cpu", "api", "redis-journal", "redis-broker"):
         id_ = submit(api, jfk)
-        wait_for(lambda id_=id_: status(api, id_) in BEGUN)
+        eventually(lambda id_=id_: status(api, id_) in BEGUN)
         os.kill(up.pid_of(role), signal.SIGKILL)
         up.until(f"starting again name={role}")
-        wait_for(lambda id_=id_: status(api, id_) in TERMINAL, 90)
+        eventually(lambda id_=id_: status(api, id_) in TERMINAL, 90)
         assert (role, status(api, id_)) == (role, "completed")
-        wait_for(lambda: api.get("/readyz").is_success)
+        eventually(lambda: api.get("/readyz").is_success)
 
 
 def status(api: httpx.Client, id_: str) -> str:

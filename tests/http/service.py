@@ -9,10 +9,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
@@ -26,18 +24,9 @@ from callsheet.jobs.messages import Claim, Failed, Progress, Succeeded
 from callsheet.pipelines.declare import OutputFile
 from tests.house.running import free_port
 from tests.small_disk import files_below
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
-T = TypeVar("T")
-
-
-def eventually(look: Callable[[], T], seconds: float = 30.0) -> T:
-    """What `look` gives once it gives something; the last answer is the error's text when it never does."""
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"it did not come within {seconds} s: {found!r}"
-        time.sleep(0.01)
-    return found
 
 
 class Role:

@@ -18,8 +18,9 @@ import pytest
 
 from callsheet.http.archive import entries, zipped
 from callsheet.jobs.job import FileRef
-from tests.http.service import Api, Stages, eventually
+from tests.http.service import Api, Stages
 from tests.small_disk import files_below
+from tests.waiting import eventually
 
 MIB = 1 << 20
 NOW = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from callsheet.http.worker import HEADER_SECONDS
-from tests.http.service import Api, eventually
+from tests.http.service import Api
+from tests.waiting import eventually
 
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 FORM = b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000\r\n\r\n"

@@ -11,10 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.http.service import Api, eventually, submit
+from tests.http.service import Api, submit
 from tests.http.test_tus import TUS, begin, offset, patch
 from tests.http.test_uploads import chunk, dial
 from tests.small_disk import SmallDisk
+from tests.waiting import eventually
 
 MIB = 1 << 20
 DATA = os.urandom(2 * MIB)

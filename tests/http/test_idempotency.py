@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from callsheet.actors.stores.folder import FolderStore
-from tests.http.service import Api, Stages, eventually, submit
+from tests.http.service import Api, Stages, submit
+from tests.waiting import eventually
 
 
 def jobs_of(api: Api) -> set[str]:

@@ -6,7 +6,8 @@ import hashlib
 
 import httpx
 
-from tests.http.service import Api, Stages, eventually
+from tests.http.service import Api, Stages
+from tests.waiting import eventually
 
 
 def test_a_submission_is_answered_with_the_job_it_made(api: Api, client: httpx.Client) -> None:

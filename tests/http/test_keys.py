@@ -17,7 +17,8 @@ from callsheet.actors.tenants.names import ticket as ticket_name
 from callsheet.cli import app
 from callsheet.http.auth import OPEN
 from callsheet.http.openapi.document import OPERATIONS
-from tests.http.service import Api, Role, Stages, eventually
+from tests.http.service import Api, Role, Stages
+from tests.waiting import eventually
 
 UNKNOWN = "f" * 32
 NOBODY = f"csk_{'A' * 43}"

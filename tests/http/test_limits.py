@@ -13,7 +13,8 @@ import redis
 from callsheet.actors.tenants.keyring import KeyStore
 from callsheet.actors.tenants.limits import OwnLimits, Tenants, limits_of
 from callsheet.config.settings import Settings
-from tests.http.service import Api, Role, Stages, eventually
+from tests.http.service import Api, Role, Stages
+from tests.waiting import eventually
 
 Make = Callable[..., dict[str, str]]
 

@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from callsheet.actors.telemetry.figures import QUEUES
-from tests.http.service import Api, Stages, eventually
+from tests.http.service import Api, Stages
+from tests.waiting import eventually
 
 
 def samples(api: Api, name: str) -> list[Sample]:

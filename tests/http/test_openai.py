@@ -14,7 +14,8 @@ import openai
 import pytest
 
 from callsheet.jobs.messages import Failed, Partial
-from tests.http.service import Api, Stages, eventually
+from tests.http.service import Api, Stages
+from tests.waiting import eventually
 
 SOUND = ("talk.wav", b"RIFF and so on", "audio/wav")
 TRANSCRIPT = {

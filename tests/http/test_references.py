@@ -19,8 +19,9 @@ from callsheet.actors import wire
 from callsheet.actors.tenants.quota import Ledger
 from callsheet.config.settings import Settings
 from callsheet.http.app import create_app
-from tests.http.service import Api, Stages, eventually
+from tests.http.service import Api, Stages
 from tests.http.test_tus import BYTES, TUS, begin, patch
+from tests.waiting import eventually
 
 DATA = os.urandom(200_000)
 NAMED = {"Upload-Metadata": "filename YS53YXY=,filetype YXVkaW8vd2F2"}  # a.wav, audio/wav

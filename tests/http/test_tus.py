@@ -29,7 +29,8 @@ from callsheet.actors.stores.uploads import (
 )
 from callsheet.config.settings import Settings
 from callsheet.http.app import create_app
-from tests.http.service import Api, eventually
+from tests.http.service import Api
+from tests.waiting import eventually
 
 TUS = {"Tus-Resumable": "1.0.0"}
 BYTES = {**TUS, "Content-Type": "application/offset+octet-stream"}

@@ -18,8 +18,9 @@ from callsheet.http.fields import checked_params
 from callsheet.http.form import clean_filename
 from callsheet.http.problems import Problem
 from callsheet.pipelines.restyle import pipeline as restyle
-from tests.http.service import Api, Role, eventually
+from tests.http.service import Api, Role
 from tests.http.test_problems import FILE, FORM, PIPELINE, form
+from tests.waiting import eventually
 
 MIB = 1024 * 1024
 HEAD = "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n{more}\r\n"

@@ -13,11 +13,11 @@ from websockets.sync.client import connect
 
 from callsheet.actors.webhooks import signing as webhook_secrets
 from tests.http.service import Api, Role, Stages
-from tests.http.service import eventually as within
 from tests.http.test_events import SSE, history, watch
 from tests.http.test_openapi import validator
 from tests.http.test_socket import to_the_end
 from tests.receiver import Behaviour, Receiver, Request, answers
+from tests.waiting import eventually
 
 Behave = Callable[[Behaviour], None]
 EXPOSED = {"id", "seq", "event", "status", "tries", "next_try_at", "code", "status_code", "settled_at"}
@@ -47,10 +47,6 @@ def ended(client: httpx.Client, stages: Stages, url: str, **fields: str) -> str:
     job: str = answer.json()["id"]
     stages.complete(job)
     return job
-
-
-def eventually(look: Callable[[], Any]) -> Any:
-    return within(look, 60.0)
 
 
 def webhooks(client: httpx.Client, job: str) -> list[dict[str, Any]]:

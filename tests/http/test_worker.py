@@ -28,9 +28,10 @@ from callsheet.config.settings import Settings
 from callsheet.http import body as body_module
 from callsheet.http import worker
 from callsheet.http.body import Body
-from tests.http.service import Api, Role, Stages, eventually
+from tests.http.service import Api, Role, Stages
 from tests.http.test_problems import FILE, PIPELINE, form
 from tests.http.test_uploads import answer_of, chunk, dial
+from tests.waiting import eventually
 
 
 def test_open_feeds_are_let_go_when_the_service_stops(make_api: Callable[..., Api]) -> None:

@@ -19,9 +19,9 @@ from callsheet.media.errors import MediaError
 from callsheet.media.limits import Limits
 from callsheet.media.probe import AudioFacts, MediaFacts, VideoFacts, probe
 from tests.canary import Canary
-from tests.house.running import wait_for
 from tests.media import hostile
 from tests.media.conftest import Make
+from tests.waiting import eventually
 
 KNOWN_CODES = {
     *("empty_file", "media_too_large", "unsupported_container", "media_unreadable", "no_audio_stream"),
@@ -152,7 +152,7 @@ def test_without_our_guard_the_scripts_are_obeyed(tmp_path: Path, canary: Canary
     touched: list[str] = []
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path) as obeying:
         try:
-            wait_for(lambda: touched.extend(canary.touched()) or how in touched)
+            eventually(lambda: touched.extend(canary.touched()) or how in touched)
         finally:
             obeying.kill()
 

@@ -20,9 +20,10 @@ from callsheet.config.settings import Settings
 from callsheet.jobs.events import Event, decode_event
 from callsheet.jobs.job import TERMINAL, InputRef, Job
 from callsheet.jobs.messages import Submit
-from tests.house.running import Running, wait_for
+from tests.house.running import Running
 from tests.servers import RedisServer
 from tests.stages import tricks
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,7 +102,7 @@ class Service:
             found = self.jobs.job(job)
             return found if found and found.status in TERMINAL else None
 
-        return wait_for(done, seconds)
+        return eventually(done, seconds)
 
     def run(self, trick: str = "nothing", pipeline: str = "one", **params: Any) -> Job:
         """Submit a job and wait for its end."""
@@ -114,7 +115,7 @@ class Service:
 
     def marked(self, name: str, seconds: float = 60.0) -> str:
         """What a stage has marked, once it has."""
-        wait_for((self.marks / name).exists, seconds)
+        eventually((self.marks / name).exists, seconds)
         return (self.marks / name).read_text()
 
     def mark(self, name: str) -> None:

@@ -14,11 +14,12 @@ import pytest
 from callsheet.actors.keys import new_job_id
 from callsheet.jobs.job import InputRef, Job
 from callsheet.jobs.messages import Cancel, Retry, Submit
-from tests.house.running import Running, wait_for
+from tests.house.running import Running
 from tests.servers import RedisServer
 from tests.stages import held
 from tests.stages.conftest import ROOT, Service, alive, quick_settings
 from tests.stages.test_stopping import group_of
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
 PARAMS: dict[str, dict[str, Any]] = {
@@ -95,7 +96,7 @@ class Held:
 
     def begun(self) -> tuple[str, int]:
         """A stage that is at work, and its process. It is held no more the next time."""
-        mark = wait_for(lambda: next(self.marks.glob("begun-*"), None))
+        mark = eventually(lambda: next(self.marks.glob("begun-*"), None))
         stage, pid = mark.name.removeprefix("begun-"), int(mark.read_text())
         mark.unlink()
         self.let_go(stage)
@@ -109,7 +110,7 @@ class Held:
 
 
 def nothing_is_left(service: Service) -> None:
-    wait_for(lambda: not service.in_work())
+    eventually(lambda: not service.in_work())
     assert list((service.settings.data / "store" / "incoming").iterdir()) == []
 
 
@@ -124,7 +125,7 @@ def test_a_cancel_in_any_stage_leaves_nothing_and_the_job_goes_on_from_there(
     for attempt in range(1, len(stages) + 1):
         stage, pid = job.begun()
         assert service.jobs.ask(job.id, Cancel()).ok
-        wait_for(lambda pid=pid: not group_of(pid))  # type: ignore[misc]
+        eventually(lambda pid=pid: not group_of(pid))  # type: ignore[misc]
         ended = job.ended()
         assert (ended.status, ended.attempt) == ("cancelled", attempt)
         types = job.types()
@@ -158,7 +159,7 @@ def test_a_worker_killed_in_any_stage_costs_it_no_more_than_another_try(
     assert len(members) >= slots
     doomed.signal(signal.SIGKILL)
     doomed.ends(30.0)
-    wait_for(lambda: not alive(*members))
+    eventually(lambda: not alive(*members))
     after = work(service, 4)
     for (_, stage), job in jobs.items():
         done = job.ended()
@@ -177,7 +178,7 @@ def test_a_job_that_ended_in_mid_fan_out_and_is_retried_from_one_clip_renders_no
     free = frozenset(steps | {"clip:0"})
     job = Held(service, filmed(tmp_path / "film.mp4", 18), tmp_path / "marks", "held_shorts", free, target_clips=3)
     assert {job.begun()[0], job.begun()[0]} == {"clip:1", "clip:2"}
-    wait_for(lambda: "clip:0" in [event.stage for event in service.events(job.id, "StageSucceeded")])
+    eventually(lambda: "clip:0" in [event.stage for event in service.events(job.id, "StageSucceeded")])
     assert service.jobs.ask(job.id, Cancel()).ok
     first = {ref.name: ref.sha256 for ref in job.ended().artifacts}
     assert {name for name in first if name.startswith("clip")} == {f"clip-0{kind}" for kind in KINDS}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.house.running import wait_for
 from tests.stages.conftest import Service, alive
+from tests.waiting import eventually
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_child_that_dies_between_two_stages_costs_no_stage(shared: Service) ->
     idle = shared.run("warm").result["pid"]
     (process,) = [p for p in shared.workers[0].family() if p.pid == idle]
     process.kill()
-    wait_for(lambda: not alive(idle))
+    eventually(lambda: not alive(idle))
     job = shared.run("warm")
     assert job.status == "completed"
     assert [e.type for e in shared.events(job.id)].count("StageDispatched") == 1

@@ -12,11 +12,11 @@ from callsheet.actors.keys import new_job_id
 from callsheet.actors.stages.sources import with_fetch
 from callsheet.jobs.job import InputRef, Job
 from callsheet.jobs.messages import Cancel, Retry, Submit
-from tests.house.running import wait_for
 from tests.media.source import DATA, Source
 from tests.servers import RedisServer
 from tests.stages import fetched
 from tests.stages.conftest import ROOT, Service, quick_settings
+from tests.waiting import eventually
 
 SHA256 = hashlib.sha256(DATA).hexdigest()
 
@@ -116,7 +116,7 @@ def test_an_address_that_is_not_allowed_is_refused_by_the_stage_as_well(service:
 
 def test_a_cancel_stops_a_fetch_that_hangs(service: Service, source: Source) -> None:
     job = begin(service, source.url("hanging"))
-    wait_for(lambda: ("/hanging", None) in source.asked)
+    eventually(lambda: ("/hanging", None) in source.asked)
     assert service.jobs.ask(job, Cancel()).ok
     assert service.ended(job).status == "cancelled"
-    wait_for(lambda: service.in_work() == [])
+    eventually(lambda: service.in_work() == [])

@@ -12,9 +12,9 @@ import pytest
 from callsheet.config.settings import Settings
 from callsheet.jobs.job import Job
 from callsheet.jobs.messages import Retry
-from tests.house.running import wait_for
 from tests.small_disk import SmallDisk
 from tests.stages.conftest import Service
+from tests.waiting import eventually
 
 MIB = 1 << 20
 
@@ -86,7 +86,7 @@ def test_a_try_after_there_is_room_again_succeeds_without_anybody_asking(small: 
     service, disk = small
     disk.fill(leave=MIB)
     job = service.submit("fills", "patient", count=2 * MIB)
-    wait_for(lambda: service.events(job, "StageFailed"))
+    eventually(lambda: service.events(job, "StageFailed"))
     disk.empty()
     done = service.ended(job)
     assert (done.status, done.attempt, whole(service, done)) == ("completed", 1, 2 * MIB)

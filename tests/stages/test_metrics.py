@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from callsheet.actors.telemetry.board import Board
-from tests.house.running import wait_for
 from tests.stages.conftest import Service
+from tests.waiting import eventually
 
 
 def figures(service: Service, name: str) -> dict[tuple[str, ...], float]:
@@ -16,9 +16,9 @@ def figures(service: Service, name: str) -> dict[tuple[str, ...], float]:
 
 def test_a_stage_is_seen_while_it_runs_and_counted_when_it_is_over(shared: Service) -> None:
     job = shared.submit("waits")
-    wait_for(lambda: figures(shared, "callsheet_stages_running").get(("cpu",)) == 1)
-    wait_for(lambda: figures(shared, "callsheet_stage_slots") == {("cpu",): 1, ("io",): 2})
+    eventually(lambda: figures(shared, "callsheet_stages_running").get(("cpu",)) == 1)
+    eventually(lambda: figures(shared, "callsheet_stage_slots") == {("cpu",): 1, ("io",): 2})
     shared.mark("late")
     shared.ended(job)
-    wait_for(lambda: figures(shared, "callsheet_stages_running").get(("cpu",)) == 0)
-    wait_for(lambda: figures(shared, "callsheet_stage_seconds_count") == {("succeeded", "one", "act"): 1})
+    eventually(lambda: figures(shared, "callsheet_stages_running").get(("cpu",)) == 0)
+    eventually(lambda: figures(shared, "callsheet_stage_seconds_count") == {("succeeded", "one", "act"): 1})

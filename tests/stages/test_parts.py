@@ -33,8 +33,8 @@ from callsheet.jobs.evolve import evolve
 from callsheet.jobs.job import InputRef, Job, StageState
 from callsheet.jobs.messages import Succeeded
 from callsheet.pipelines.transcribe import pipeline
-from tests.house.running import wait_for
 from tests.servers import RedisServer
+from tests.waiting import eventually
 
 
 def test_a_dispatch_reaches_a_worker_of_its_queue_and_of_no_other(broker_url: str) -> None:
@@ -45,7 +45,7 @@ def test_a_dispatch_reaches_a_worker_of_its_queue_and_of_no_other(broker_url: st
     sender = make_broker(broker_url)
     dispatch(sender, "a" * 32, "act", 2, "io")
     dispatch(sender, "b" * 32, "clip:3", 7, "cpu")
-    wait_for(lambda: received)
+    eventually(lambda: received)
     worker.stop()
     assert received == [("b" * 32, "clip:3", 7)]
 
@@ -67,7 +67,7 @@ def test_what_a_fetch_with_a_lost_answer_took_is_delivered_again(broker_url: str
     assert broker.do_fetch("cpu", 1)  # its answer is lost on the way: the consumer restarts
     assert next(consumer) is None
     again = broker.consume("cpu", prefetch=1, timeout=20)
-    message = wait_for(lambda: next(again))
+    message = eventually(lambda: next(again))
     assert message.args == ("a" * 32, "act", 2)
 
 
@@ -100,7 +100,7 @@ def test_idle_workers_wake_for_work_and_leave_it_in_its_order(broker_url: str) -
     sender = make_broker(broker_url)
     for thread in threads:
         thread.start()
-    wait_for(lambda: sender.client.info("clients")["blocked_clients"] >= len(idle))
+    eventually(lambda: sender.client.info("clients")["blocked_clients"] >= len(idle))
     for n in range(3):
         dispatch(sender, "a" * 32, "act", n, "cpu")
     for thread in threads:

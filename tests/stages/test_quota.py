@@ -11,10 +11,10 @@ from callsheet.actors.stores.charged import ChargedStore, open_charged_store
 from callsheet.actors.tenants.limits import OwnLimits, Tenants, limits_of
 from callsheet.jobs.job import InputRef
 from callsheet.jobs.messages import Forget, Retry, Submit
-from tests.house.running import wait_for
 from tests.servers import RedisServer
 from tests.stages import tricks
 from tests.stages.conftest import Service
+from tests.waiting import eventually
 
 ME = "me"  # the tenant of the jobs that a Service submits
 
@@ -59,11 +59,11 @@ def test_a_stage_that_would_pass_the_quota_fails_by_that_name_and_leaves_nothing
         """Tried again until it succeeds: a worker may know the old limit for two seconds more."""
         return service.ended(job).status == "completed" or (service.jobs.ask(job, Retry()).ok and False)
 
-    wait_for(done)
+    eventually(done)
     assert store.ledger.used(ME) == 15
     assert store.ledger.entries(job) == {"input": 10, service.published(job)[0]: 5}
 
     assert service.jobs.ask(job, Forget()).ok
-    wait_for(lambda: store.ledger.used(ME) == 0)
+    eventually(lambda: store.ledger.used(ME) == 0)
     assert store.ledger.entries(job) == {}
     assert service.run("limits").result == {"max_seconds": 77.0, "pixels": 1234}

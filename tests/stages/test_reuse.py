@@ -12,8 +12,8 @@ from callsheet.actors.tenants.names import ReuseKeys
 from callsheet.jobs.events import StageSucceeded
 from callsheet.jobs.job import Job
 from callsheet.jobs.messages import Forget, Retry
-from tests.house.running import wait_for
 from tests.stages.conftest import Service
+from tests.waiting import eventually
 
 
 def made_by(service: Service, job: Job) -> list[str]:
@@ -41,7 +41,7 @@ def test_a_later_job_takes_what_an_earlier_one_made_from_the_same_and_says_so(sh
 def test_what_was_taken_is_the_jobs_own_and_outlives_the_one_that_made_it(shared: Service) -> None:
     first, second = kept(shared, 2), kept(shared, 2)
     assert shared.jobs.ask(first.id, Forget()).ok
-    wait_for(lambda: shared.published(first.id) == [])
+    eventually(lambda: shared.published(first.id) == [])
     ref = second.artifacts[0]
     text = shared.store.path(second.id, ref.folder, ref.name).read_text()
     assert text == second.result["taken"] == first.result["taken"]
@@ -50,7 +50,7 @@ def test_what_was_taken_is_the_jobs_own_and_outlives_the_one_that_made_it(shared
 def test_what_a_forgotten_job_made_is_made_again(shared: Service) -> None:
     first = kept(shared, 3)
     assert shared.jobs.ask(first.id, Forget()).ok
-    wait_for(lambda: shared.published(first.id) == [])
+    eventually(lambda: shared.published(first.id) == [])
     assert made_by(shared, kept(shared, 3)) == ["", ""]
 
 
@@ -99,7 +99,7 @@ def test_nothing_is_reused_while_its_files_are_gone(shared: Service) -> None:
 def test_a_note_that_cannot_be_read_is_a_miss(shared: Service) -> None:
     kept(shared, 13, tenant="noted")
     keys, client = ReuseKeys("noted"), shared.host._redis
-    wait_for(lambda: client.hlen(keys.made) == 2)
+    eventually(lambda: client.hlen(keys.made) == 2)
     client.hset(keys.made, mapping=dict.fromkeys(client.hkeys(keys.made), b'{"job":7}'))
     assert made_by(shared, kept(shared, 13, tenant="noted")) == ["", ""]
 
@@ -107,10 +107,10 @@ def test_a_note_that_cannot_be_read_is_a_miss(shared: Service) -> None:
 def test_a_success_whose_job_was_forgotten_at_once_is_not_noted(shared: Service) -> None:
     job = kept(shared, 14, tenant="brief")
     keys, client = ReuseKeys("brief"), shared.host._redis
-    wait_for(lambda: client.hlen(keys.made) == 2)
+    eventually(lambda: client.hlen(keys.made) == 2)
     client.delete(keys.made, keys.order)
     assert shared.jobs.ask(job.id, Forget()).ok
-    wait_for(lambda: shared.jobs.events(job.id) == [])
+    eventually(lambda: shared.jobs.events(job.id) == [])
     reuse = Reuse(shared.settings, shared.jobs, shared.store)
     reuse.note(job, "make", job.seq)
     reuse.close()

@@ -9,8 +9,8 @@ import pytest
 
 from callsheet.actors.broker import dispatch, make_broker
 from callsheet.jobs.events import Event, PartialResult, StageLogged, StageProgressed, StageStarted
-from tests.house.running import wait_for
 from tests.stages.conftest import Service, alive
+from tests.waiting import eventually
 
 
 def seconds(event: Event) -> float:
@@ -62,7 +62,7 @@ def test_progress_reaches_the_journal_four_times_a_second_at_most_and_the_last_o
 
 def test_the_last_progress_before_a_long_silence_is_told(shared: Service) -> None:
     job = shared.submit("last_word")
-    wait_for(lambda: [b.progress for b in bodies(shared, job, StageProgressed)][-1:] == [0.2])
+    eventually(lambda: [b.progress for b in bodies(shared, job, StageProgressed)][-1:] == [0.2])
     shared.mark("go")
     assert shared.ended(job).status == "completed"
 
@@ -99,11 +99,11 @@ def test_a_second_delivery_of_a_dispatch_runs_nothing(service: Service) -> None:
     for _ in range(4):
         dispatch(broker, job, "act", 2, "cpu")
     queue = "dramatiq:cpu.msgs"
-    wait_for(lambda: broker.client.hlen(queue) == 1)  # the other worker is done with the four; the first one's runs
+    eventually(lambda: broker.client.hlen(queue) == 1)  # the other worker is done with the four; the first one's runs
     service.mark("go")
     assert service.ended(job).status == "completed"
     dispatch(broker, job, "act", 2, "cpu")
-    wait_for(lambda: broker.client.hlen(queue) == 0)
+    eventually(lambda: broker.client.hlen(queue) == 0)
     assert len(bodies(service, job, StageStarted)) == 1
     assert service.published(job) == ["2-act"]
     assert not (service.marks / "begun").exists()
@@ -112,7 +112,7 @@ def test_a_second_delivery_of_a_dispatch_runs_nothing(service: Service) -> None:
 def test_no_more_stages_run_at_once_than_configured(service: Service) -> None:
     service.worker(cpu_concurrency=2)
     jobs = [service.submit("gated_write") for _ in range(5)]
-    wait_for(lambda: sum(len(bodies(service, job, StageStarted)) for job in jobs) == 2)
+    eventually(lambda: sum(len(bodies(service, job, StageStarted)) for job in jobs) == 2)
     service.mark("go")
     steps = []
     for job in jobs:

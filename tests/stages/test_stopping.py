@@ -12,9 +12,9 @@ import pytest
 
 from callsheet.actors.keys import INTERRUPTS, PartitionKeys, partition_of
 from callsheet.jobs.messages import Cancel
-from tests.house.running import wait_for
 from tests.servers import RedisServer
 from tests.stages.conftest import Service, alive
+from tests.waiting import eventually
 
 
 def group_of(leader: int) -> list[int]:
@@ -43,9 +43,9 @@ def test_a_cancel_kills_the_stage_with_all_it_has_started(shared: Service, trick
     pid, _, folder = begun(shared)
     assert len(group_of(pid)) == {"stuck": 4, "deaf": 2}[trick]  # the stage, its guardian, its child and that one's
     shared.jobs.ask(job, Cancel())
-    wait_for(lambda: not group_of(pid), 10.0)
+    eventually(lambda: not group_of(pid), 10.0)
     assert shared.ended(job).status == "cancelled"
-    wait_for(lambda: not folder.exists())
+    eventually(lambda: not folder.exists())
     assert [e.type for e in shared.events(job)][-3:] == ["CancelRequested", "StageStopped", "JobCancelled"]
     assert shared.run("nothing").status == "completed"
 
@@ -56,7 +56,7 @@ def test_a_cancel_whose_interrupt_was_lost_is_found_by_looking(service: Service)
     job = service.submit("stuck")
     pid, _, _ = begun(service)
     service.jobs.ask(job, Cancel())
-    wait_for(lambda: not group_of(pid), 10.0)
+    eventually(lambda: not group_of(pid), 10.0)
     assert service.ended(job).status == "cancelled"
 
 
@@ -66,14 +66,14 @@ def test_a_stage_past_its_deadline_is_killed(shared: Service) -> None:
     ended = shared.ended(job)
     assert ended.error is not None
     assert ended.error.code == "stage_deadline"
-    wait_for(lambda: not group_of(pid) and not folder.exists())
+    eventually(lambda: not group_of(pid) and not folder.exists())
 
 
 def test_an_interrupt_of_another_token_stops_nothing(shared: Service) -> None:
     job = shared.submit("gated_write")
     shared.marked("begun")
     for other in (f"{job} act 3", f"{job} other 2", "nonsense", f"{'0' * 32} act 2"):
-        wait_for(lambda other=other: shared.host._redis.publish(INTERRUPTS, other))  # type: ignore[misc]
+        eventually(lambda other=other: shared.host._redis.publish(INTERRUPTS, other))  # type: ignore[misc]
     shared.mark("go")
     assert shared.ended(job).status == "completed"
 
@@ -86,7 +86,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_stage_back_and_leaves_nothing(s
     second = service.worker()
     first.signal(signal.SIGTERM)
     assert first.ends(30.0) == 0
-    wait_for(lambda: alive(*family) == [])
+    eventually(lambda: alive(*family) == [])
     assert not folder.exists()
     service.mark("go")
     assert service.ended(job).status == "completed"
@@ -119,11 +119,11 @@ def test_a_killed_workers_stage_dies_with_all_it_has_started_and_is_run_again_el
     worker.signal(signal.SIGKILL)
     killed = time.time()
     worker.ends(30.0)
-    wait_for(lambda: not alive(*members), 10.0)
+    eventually(lambda: not alive(*members), 10.0)
     assert folder.exists()
     (watchful.marks / "begun").unlink()
     watchful.worker()
-    wait_for(lambda: not folder.exists())
+    eventually(lambda: not folder.exists())
     assert begun(watchful)[0] != pid
     offered = [datetime.fromisoformat(e.at).timestamp() for e in watchful.events(job, "StageDispatched")]
     assert offered[1] - killed < 15.0
@@ -137,7 +137,7 @@ def test_a_running_worker_removes_what_a_killed_one_left(service: Service) -> No
     service.submit("stuck")
     folder = begun(service)[2]
     killed.signal(signal.SIGKILL)
-    wait_for(lambda: not folder.exists())
+    eventually(lambda: not folder.exists())
     assert other.process.poll() is None
 
 
@@ -148,12 +148,12 @@ def test_a_paused_worker_comes_back_too_late_and_stops_its_stage(watchful: Servi
     watchful.marked("begun")
     paused.signal(signal.SIGSTOP)
     watchful.worker()
-    wait_for(lambda: len(watchful.events(job, "StageStarted")) >= 2)
+    eventually(lambda: len(watchful.events(job, "StageStarted")) >= 2)
     paused.signal(signal.SIGCONT)
-    wait_for(lambda: not group_of(pid))
+    eventually(lambda: not group_of(pid))
     watchful.mark("go")
     assert watchful.ended(job).status == "completed"
-    wait_for(lambda: len(watchful.published(job)) == 1)
+    eventually(lambda: len(watchful.published(job)) == 1)
 
 
 def test_the_success_of_a_stage_that_was_given_away_removes_its_own_files_only(watchful: Service) -> None:
@@ -162,12 +162,12 @@ def test_the_success_of_a_stage_that_was_given_away_removes_its_own_files_only(w
     watchful.marked("begun")
     slow.signal(signal.SIGSTOP)  # the stage's process goes on and ends, its supervisor does not see it
     watchful.worker()
-    wait_for(lambda: len(watchful.events(job, "StageStarted")) >= 2)
+    eventually(lambda: len(watchful.events(job, "StageStarted")) >= 2)
     watchful.mark("go")
     (kept,) = watchful.ended(job).artifacts
     slow.signal(signal.SIGCONT)
     slow.until("stage over")
-    wait_for(lambda: watchful.published(job) == [kept.folder])
+    eventually(lambda: watchful.published(job) == [kept.folder])
     assert watchful.store.path(job, kept.folder, "words.txt").read_text() == "hello"
 
 
@@ -182,7 +182,7 @@ def test_a_success_arrives_although_the_journal_was_restarted_in_mid_stage(
     service.mark("go")
     journal.start()
     assert service.ended(job).status == "completed"
-    wait_for(lambda: len(service.published(job)) == 1)
+    eventually(lambda: len(service.published(job)) == 1)
 
 
 def test_a_dispatch_survives_the_absence_of_the_journal_before_its_claim(
@@ -210,7 +210,7 @@ def test_a_dispatch_that_could_not_be_claimed_before_a_shutdown_goes_to_others(
     job = service.submit("nothing")
     offered = PartitionKeys(partition_of(job, service.settings.partitions)).dispatched
     with journal.client() as client:
-        wait_for(lambda: client.hlen(offered) == 1)  # its owner will not offer it again
+        eventually(lambda: client.hlen(offered) == 1)  # its owner will not offer it again
     journal.kill()
     worker = service.start_worker()
     worker.until("waiting for an answer", 60.0)
@@ -224,7 +224,7 @@ def test_a_dispatch_that_could_not_be_claimed_before_a_shutdown_goes_to_others(
 def test_a_dispatch_survives_the_loss_of_the_broker(fragile: tuple[Service, RedisServer, RedisServer]) -> None:
     service, _, broker = fragile
     job = service.submit("nothing")
-    wait_for(lambda: [e.type for e in service.events(job)].count("StageDispatched") == 1)
+    eventually(lambda: [e.type for e in service.events(job)].count("StageDispatched") == 1)
     broker.restart(kill=True)
     service.worker()
     assert service.ended(job).status == "completed"
@@ -240,5 +240,5 @@ def test_a_worker_killed_at_any_step_costs_no_job_and_leaves_no_torn_file(watchf
     assert ended.status == "completed"
     (ref,) = ended.artifacts
     assert watchful.store.path(job, ref.folder, ref.name).read_text() == "hello"
-    wait_for(lambda: watchful.published(job) == [ref.folder])
-    wait_for(lambda: watchful.in_work() == [])
+    eventually(lambda: watchful.published(job) == [ref.folder])
+    eventually(lambda: watchful.in_work() == [])

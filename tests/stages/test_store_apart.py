@@ -15,11 +15,12 @@ import httpx
 import msgspec
 import pytest
 
-from tests.house.running import Running, wait_for
+from tests.house.running import Running
 from tests.http.service import ROOT, Api, Role
 from tests.object_store import ObjectStore
 from tests.servers import RedisServer
 from tests.stages import tricks
+from tests.waiting import eventually
 
 PREFIX = "files/of/this"
 
@@ -64,7 +65,7 @@ class Apart:
             job = dict(self.client.get(where).json())
             return job if job["status"] in ("completed", "failed") else None
 
-        return wait_for(ended) or {}
+        return eventually(ended) or {}
 
     def files(self) -> list[str]:
         """What lies in the data folders, but for locks."""
@@ -80,7 +81,7 @@ def apart(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         roles = Apart(folder, server, journal.url, broker.url)
         try:
             server.wait()
-            wait_for(lambda: roles.api._answers("/readyz"), 60)
+            eventually(lambda: roles.api._answers("/readyz"), 60)
             yield roles
         finally:
             roles.close()
@@ -109,7 +110,7 @@ def test_a_job_runs_and_its_artifacts_are_had_from_the_api_and_from_the_store(ap
     assert {name: packed.read(name) for name in packed.namelist()} == {"words.txt": b"hello"}
 
     assert apart.client.delete(f"/v1/jobs/{job['id']}").status_code == 204
-    wait_for(lambda: not [key for key in apart.server.keys(PREFIX) if job["id"] in key])
+    eventually(lambda: not [key for key in apart.server.keys(PREFIX) if job["id"] in key])
 
 
 def test_stages_hand_files_on_through_the_store_and_leave_nothing_on_their_machine(apart: Apart) -> None:
@@ -136,7 +137,7 @@ def test_a_bucket_that_is_missing_fails_the_stage_for_now_and_the_log_says_what_
 def test_without_a_bucket_a_submission_is_refused_for_now(apart: Apart) -> None:
     api = apart.another_api(store_url="s3://no-such-bucket")
     try:
-        wait_for(lambda: api._answers("/healthz"), 60)
+        eventually(lambda: api._answers("/healthz"), 60)
         answer = api.submit(b"some sound", pipeline="one")
         assert (answer.status_code, answer.json()["code"]) == (503, "store_misconfigured")
         assert int(answer.headers["retry-after"]) > 0
@@ -154,7 +155,7 @@ def test_a_bucket_that_says_nothing_makes_it_unready_in_time_and_is_asked_once(a
     with socket.create_server(("127.0.0.1", 0)) as silent:
         api = apart.another_api(store_endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}", api_workers="1")
         try:
-            wait_for(lambda: api._answers("/healthz"), 60)
+            eventually(lambda: api._answers("/healthz"), 60)
             with ThreadPoolExecutor(4) as pool:
                 answers = list(pool.map(lambda _: httpx.get(f"{api.url}/readyz", timeout=60), range(4)))
             assert [(a.status_code, a.json()["code"]) for a in answers] == [(503, "not_ready")] * 4

@@ -23,9 +23,9 @@ from callsheet.actors.stores.store import ArtifactStore, Remote
 from callsheet.config.settings import Settings, SettingsError
 from callsheet.jobs.job import FileRef
 from callsheet.pipelines.declare import OutputFile, StageError
-from tests.house.running import wait_for
 from tests.object_store import BUCKET, KEYS, ObjectStore, Wire, open_store_at
 from tests.stages.store_conformance import JOB, TEXT, StoreConformance, bring, publish, read, upload
+from tests.waiting import eventually
 
 MIB = 1 << 20
 NOWHERE = "http://127.0.0.1:9"  # the port of `discard`, which nobody serves
@@ -226,7 +226,7 @@ def test_an_input_that_is_submitted_again_is_young_again(store: S3Store) -> None
 
     assert store.accept_input(JOB, upload(store, b"x"))
     first = newest()
-    wait_for(lambda: datetime.now(UTC) > first + timedelta(seconds=1))
+    eventually(lambda: datetime.now(UTC) > first + timedelta(seconds=1))
     assert store.accept_input(JOB, upload(store, b"x"))
     assert newest() > first
     store.remove_job(JOB)

@@ -1,0 +1,18 @@
+"""Waiting for what comes about by itself, in another thread or process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def eventually(look: Callable[[], T], seconds: float = 60.0, why: str = "") -> T:
+    """The first answer of `look` that is true; fails, with the last answer, when none is within that time."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, why or f"not within {seconds:g} s; last seen: {found!r}"
+        time.sleep(0.01)
+    return found
