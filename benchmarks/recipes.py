@@ -18,7 +18,7 @@ class NoParams(msgspec.Struct, frozen=True):
 def nothing(context: StageContext) -> StageOutput:
     """Report twice, and nothing else.
 
-    Once progress, once a partial result: the same progress twice in a quarter of a second would become one report.
+    Once progress, once a partial result: the same progress twice within half a second would become one report.
     """
     context.progress(0.5)
     context.partial({"half": True})
