@@ -70,15 +70,15 @@ class ArtifactFile:
             raise Problem("not_found")
         file, at = found
         refuse_other_version(req, file.sha256, at)
-        inline = whole_number(req, "inline", 0, 0, 1) == 1 and bare_type(file.media_type) in SHOWN
+        from_here = whole_number(req, "inline", 0, 0, 1) == 1  # whether it may be shown or not: a page may ask no other
         tag = f'"{file.sha256}"'
         if is_known(req, file.sha256, at):
             resp.status = 304
             resp.set_header("ETag", tag)
             return
-        _put_headers(resp, file, inline=inline)
+        _put_headers(resp, file, inline=from_here and bare_type(file.media_type) in SHOWN)
         _put_validators(resp, tag, at)
-        if req.method == "GET" and not inline and (url := await self._elsewhere(job_id, file)):
+        if req.method == "GET" and not from_here and (url := await self._elsewhere(job_id, file)):
             _send_there(resp, url)
         else:
             await self._put_bytes(req, resp, job_id, file)

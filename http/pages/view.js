@@ -149,10 +149,11 @@ class View {
     const item = made("li");
     const link = made("a", { textContent: name, href: url, download: name });
     link.addEventListener("click", (event) => {
-      if (!key?.value || link.href.startsWith("blob:")) return; // a link sends no key: it is fetched, then saved
+      // A link sends no key: it is fetched, then saved; from here, since the page may ask no other host.
+      if (!key?.value || link.href.startsWith("blob:")) return;
       event.preventDefault();
       this.trying(async () => {
-        link.href = URL.createObjectURL(await (await ask(url)).blob());
+        link.href = URL.createObjectURL(await (await ask(`${url}?inline=1`)).blob());
         link.click();
       });
     });

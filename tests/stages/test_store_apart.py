@@ -113,6 +113,14 @@ def test_a_job_runs_and_its_artifacts_are_had_from_the_api_and_from_the_store(ap
     eventually(lambda: not [key for key in apart.server.keys(PREFIX) if job["id"] in key])
 
 
+def test_what_may_not_be_shown_comes_from_the_api_too_if_it_is_asked_to(apart: Apart) -> None:
+    (artifact,) = apart.run("one", trick="page")["artifacts"]
+    assert apart.client.get(artifact["url"]).status_code == 307
+    sent = apart.client.get(artifact["url"], params={"inline": "1"})
+    assert (sent.status_code, sent.content) == (200, b"<script>")
+    assert sent.headers["content-disposition"].startswith("attachment")
+
+
 def test_stages_hand_files_on_through_the_store_and_leave_nothing_on_their_machine(apart: Apart) -> None:
     job = apart.run("graph", count=3)
     assert (job["status"], job["error"]) == ("completed", None)

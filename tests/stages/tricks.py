@@ -90,6 +90,12 @@ def fills(context: StageContext) -> StageOutput:
     return StageOutput(files=(OutputFile("words.txt", "text/plain", artifact=True),))
 
 
+def page(context: StageContext) -> StageOutput:
+    """A file that no browser may be shown."""
+    (context.folder / "page.html").write_text("<script>")
+    return StageOutput(files=(OutputFile("page.html", "text/html", artifact=True),))
+
+
 def converts(context: StageContext) -> StageOutput:
     """`count` seconds of noise, by ffmpeg."""
     noise = ("-f", "lavfi", "-i", f"anoisesrc=duration={context.params.count}")
@@ -234,7 +240,7 @@ TRICKS: dict[str, Callable[[StageContext], StageOutput | None]] = {
     for f in (nothing, warm, write, gated_write, chatter, last_word, talk, pieces, stuck, deaf, segfault, leave, greedy)
 }
 TRICKS |= {f.__name__: f for f in (fails, says_no, bad_media, leaves_a_process, talks_later, waits)}
-TRICKS |= {f.__name__: f for f in (environment, limits, fills, converts)}
+TRICKS |= {f.__name__: f for f in (environment, limits, fills, converts, page)}
 TRICKS |= {
     "link": _link,
     "missing": _gives(StageOutput(files=(OutputFile("words.txt", "text/plain"),))),
