@@ -127,7 +127,7 @@ def video(tmp_path_factory: pytest.TempPathFactory, jfk: Path) -> Path:
     """A video in which English is spoken."""
     path = tmp_path_factory.mktemp("video") / "talk.mp4"
     picture = ["-f", "lavfi", "-i", "testsrc=size=320x240:rate=10"]
-    ffmpeg(*picture, "-i", str(jfk), "-shortest", "-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac", str(path))
+    ffmpeg(*picture, "-i", str(jfk), "-t", "11", "-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac", str(path))
     return path
 
 

@@ -52,7 +52,7 @@ class Watcher:
 
     async def until(self, seq: int, seconds: float = 30.0) -> None:
         async with asyncio.timeout(seconds), self._more:
-            await self._more.eventually(lambda: bool(self.seen) and self.seen[-1] >= seq)
+            await self._more.wait_for(lambda: bool(self.seen) and self.seen[-1] >= seq)
 
     async def _watch(self, batches: AsyncIterator[list[FeedEntry]]) -> None:
         async for batch in batches:

@@ -87,7 +87,7 @@ class Server:
     def until(self, what: str, count: int = 1, seconds: float = 30.0) -> None:
         """Wait until something was asked so many times."""
         with self.changed:
-            assert self.changed.eventually(lambda: self.calls.count(what) >= count, seconds), f"no {what}: {self.calls}"
+            assert self.changed.wait_for(lambda: self.calls.count(what) >= count, seconds), f"no {what}: {self.calls}"
 
     def close(self) -> None:
         self._http.shutdown()
