@@ -51,7 +51,7 @@ class JobList:
         """A page of jobs, newest first; of one status, if it is asked for. It may be short, or empty, and yet not be
         the last: so many are looked at, and no more."""
         limit = whole_number(req, "limit", 50, 1, MAX_PAGE)
-        wanted = {one_of(req, "status", SHOWN)} if req.get_param("status") else SHOWN
+        wanted = {one_of(req, "status", SHOWN)} if req.has_param("status") else SHOWN
         place, shown = _place(req.get_param("cursor")), list[Job]()
         for _ in range(MAX_LOOKS):
             page, place = await self._jobs.jobs(tenant_of(req), limit - len(shown), place)
