@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import psutil
@@ -38,7 +39,7 @@ def run(stand: Stand) -> list[Figure]:
             time.sleep(seconds)
             for name, family in families.items():
                 taken[name].append(100 * (_seconds(family) - before[name]) / seconds)
-        held = {name: sum(one.memory_full_info().uss for one in family) / 2**20 for name, family in families.items()}
+        held = {name: sum(map(_held, family)) / 2**20 for name, family in families.items()}
     figures = [Figure(f"idle: {name}", "% of one CPU", tuple(shares)) for name, shares in taken.items()]
     return figures + [Figure(f"idle: {name}, memory", "MiB", (size,), note="not shared") for name, size in held.items()]
 
@@ -49,4 +50,16 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 def _seconds(family: list[psutil.Process]) -> float:
-    return sum(sum(one.cpu_times()[:2]) for one in family)
+    return sum(map(_taken, family))
+
+
+def _taken(process: psutil.Process) -> float:
+    with contextlib.suppress(psutil.NoSuchProcess):  # a guardian's parent, that has ended since
+        return float(sum(process.cpu_times()[:2]))
+    return 0.0
+
+
+def _held(process: psutil.Process) -> int:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return int(process.memory_full_info().uss)
+    return 0
