@@ -16,3 +16,17 @@ def eventually(look: Callable[[], T], seconds: float = 60.0, why: str = "") -> T
         assert time.monotonic() < deadline, why or f"not within {seconds:g} s; last seen: {found!r}"
         time.sleep(0.01)
     return found
+
+
+def within(look: Callable[[], T], seconds: float) -> T:
+    """The first answer of `look` that is true, for what is promised to come within so many seconds.
+
+    Of the time from one look to the next a tenth of a second counts at most: what is more, the machine stood still.
+    """
+    spent, last = 0.0, time.monotonic()
+    while not (found := look()):
+        time.sleep(0.01)
+        now = time.monotonic()
+        spent, last = spent + min(now - last, 0.1), now
+        assert spent < seconds, f"not within {seconds:g} s; last seen: {found!r}"
+    return found

@@ -11,7 +11,7 @@ from callsheet.actors.broker import ANSWER_SECONDS
 from callsheet.actors.keys import PartitionKeys
 from callsheet.jobs import messages as m
 from tests.faults.conftest import PARTITIONS, Service, no_dispatch_ran_twice
-from tests.waiting import eventually
+from tests.waiting import eventually, within
 
 
 def offered(service: Service) -> int:
@@ -32,7 +32,7 @@ def test_what_an_emptied_broker_has_lost_is_offered_again_within_seconds(service
     eventually(lambda: offered(service) == 40 and noted(service) == 40)
     with service.broker.client() as broker:
         broker.flushall()
-    eventually(lambda: offered(service) == 40, 20.0)
+    within(lambda: offered(service) == 40, 10.0)
     workers = service.workers()
     service.all_end()
     assert {job.status for job in service.check().values()} == {"completed"}

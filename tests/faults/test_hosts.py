@@ -8,7 +8,7 @@ import pytest
 
 from callsheet.jobs import messages as m
 from tests.faults.conftest import Service, no_dispatch_ran_twice
-from tests.waiting import eventually
+from tests.waiting import eventually, within
 
 POINTS = ["host.read=17", "host.decided=11", "host.committed=13", "host.performed=5", "host.marked=7"]
 
@@ -32,7 +32,7 @@ def test_another_host_takes_over_within_ten_seconds(service: Service) -> None:
     eventually(lambda: service.balanced(2))
     gone = {host: service.owned().count(host) for host in set(service.owned())}
     first.kill()
-    eventually(lambda: len(set(service.owned())) == 1 and "" not in service.owned(), 10.0)
+    within(lambda: len(set(service.owned())) == 1 and "" not in service.owned(), 10.0)
     assert sorted(gone.values()) == [8, 8]
     service.workers()
     service.submit(16)

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.waiting import eventually
+from tests.waiting import eventually, within
 
 TAG = "CALLSHEET_TEST_TAG"
 UNKEPT = httpx.Limits(max_keepalive_connections=0)  # else one may be closed at the very moment of the next request
@@ -80,6 +80,11 @@ class Running:
     def ends(self, seconds: float = 60.0) -> int:
         """Wait until it has ended: its exit code."""
         return self.process.wait(seconds)
+
+    def ends_within(self, seconds: float) -> int:
+        """Wait until it has ended, as it has promised to: its exit code."""
+        within(lambda: self.process.poll() is not None, seconds)
+        return self.ends()
 
     def clean_up(self) -> None:
         """Kill what is left, whatever the test did."""
