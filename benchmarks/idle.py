@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 
-import psutil
-
 from benchmarks.figures import Figure
+from benchmarks.processes import cpu_seconds, own_bytes
 from benchmarks.stand import Stand, until
-from benchmarks.watchers import answers, free_port
+from benchmarks.watchers import answers
+from tests.house.running import free_port
 
 SETTLED = 5.0  # seconds in which what starts has started
 
@@ -32,34 +31,12 @@ def run(stand: Stand) -> list[Figure]:
             "Redis, journal": stand.journal.pid,
             "Redis, broker": stand.broker.pid,
         }
-        families = {name: _family(pid) for name, pid in pids.items()}
-        taken: dict[str, list[float]] = {name: [] for name in families}
+        taken: dict[str, list[float]] = {name: [] for name in pids}
         for _ in range(stand.repeats):
-            before = {name: _seconds(family) for name, family in families.items()}
+            before = {name: cpu_seconds(pid) for name, pid in pids.items()}
             time.sleep(seconds)
-            for name, family in families.items():
-                taken[name].append(100 * (_seconds(family) - before[name]) / seconds)
-        held = {name: sum(map(_held, family)) / 2**20 for name, family in families.items()}
+            for name, pid in pids.items():
+                taken[name].append(100 * (cpu_seconds(pid) - before[name]) / seconds)
+        held = {name: own_bytes(pid) / 2**20 for name, pid in pids.items()}
     figures = [Figure(f"idle: {name}", "% of one CPU", tuple(shares)) for name, shares in taken.items()]
     return figures + [Figure(f"idle: {name}, memory", "MiB", (size,), note="not shared") for name, size in held.items()]
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    process = psutil.Process(pid)
-    return [process, *process.children(recursive=True)]
-
-
-def _seconds(family: list[psutil.Process]) -> float:
-    return sum(map(_taken, family))
-
-
-def _taken(process: psutil.Process) -> float:
-    with contextlib.suppress(psutil.NoSuchProcess):  # a guardian's parent, that has ended since
-        return float(sum(process.cpu_times()[:2]))
-    return 0.0
-
-
-def _held(process: psutil.Process) -> int:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return int(process.memory_full_info().uss)
-    return 0

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import httpx
-import psutil
 
 from benchmarks.figures import Figure
-from benchmarks.stand import ROOT, Running, Stand, until
-from benchmarks.watchers import answers, free_port
+from benchmarks.processes import cpu_seconds
+from benchmarks.stand import ROOT, Stand, until
+from benchmarks.watchers import answers
 from callsheet.media import weights
+from tests.house.running import free_port
 
 FIXTURE = ROOT / "tests/fixtures/speech_librivox_austen/austen_joined.wav"
 EXTRAS = ("quality", "artifacts")  # what the library alone does not do
@@ -39,13 +40,13 @@ def run(stand: Stand) -> list[Figure]:
     ):
         until(lambda: answers(port), "the API is ready", api, every=0.1)
         for turn in range(stand.repeats + 1):
-            cpu = [cpu_seconds(host, worker, api), cpu_seconds(by_hand)]
+            cpu = [cpu_seconds(host.pid, worker.pid, api.pid), cpu_seconds(by_hand.pid)]
             seconds, job = through_the_pipeline(port, recording)
             alone = _ask(by_hand, recording)
             if turn > 0 or stand.quick:  # the first turn loads the models
                 ours.append(seconds)
                 hand.append(alone)
-                mine, his = cpu_seconds(host, worker, api) - cpu[0], cpu_seconds(by_hand) - cpu[1]
+                mine, his = cpu_seconds(host.pid, worker.pid, api.pid) - cpu[0], cpu_seconds(by_hand.pid) - cpu[1]
                 more_cpu.append(100 * (mine / his - 1))
                 extras.append(sum(_lasted(s) for s in job["stages"] if s["name"] in EXTRAS))
                 between.append(seconds - sum(_lasted(s) for s in job["stages"]))
@@ -96,14 +97,6 @@ def through_the_pipeline(
         job = client.get(path).raise_for_status().json()
     assert job["status"] == "completed", job["error"]
     return seconds, job
-
-
-def cpu_seconds(*roots: Running) -> float:
-    """The CPU that these processes and all theirs have used, those that are gone included."""
-    family = [
-        p for root in roots for p in (psutil.Process(root.pid), *psutil.Process(root.pid).children(recursive=True))
-    ]
-    return sum(sum(process.cpu_times()[:4]) for process in family)
 
 
 def _ask(by_hand: subprocess.Popen[bytes], recording: Path) -> float:

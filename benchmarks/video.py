@@ -10,17 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from benchmarks.commands import Command, noted, typed
 from benchmarks.figures import Figure
+from benchmarks.processes import own_bytes
 from benchmarks.speech import FIXTURE, looped, through_the_pipeline
 from benchmarks.stand import Running, Stand, until
-from benchmarks.watchers import answers, free_port
+from benchmarks.watchers import answers
 from callsheet.actors.stages.local_run import LocalRun
 from callsheet.media import ffmpeg, weights
 from callsheet.pipelines import restyle, shorts
 from callsheet.pipelines.declare import Pipeline
+from tests.house.running import free_port
 
 LOOK = {"mode": "look", "look": "warm"}
 CLIPS = {"target_clips": 2, "clip_min_seconds": 10, "clip_max_seconds": 12, "output_format": "horizontal"}
@@ -91,19 +91,8 @@ def filmed(stand: Stand) -> Path:
     sound, film = FIXTURE if stand.quick else looped(stand), stand.folder / "film.mp4"
     size = "320x180" if stand.quick else "1280x720"
     picture = ("-f", "lavfi", "-i", f"testsrc2=size={size}:rate=25")
-    _make(
-        "-i",
-        str(sound),
-        *picture,
-        "-shortest",
-        "-t",
-        str(SECONDS),
-        "-c:v",
-        "libx264",
-        "-preset",
-        "ultrafast",
-        str(film),
-    )
+    sources = ("-i", str(sound), *picture, "-shortest", "-t", str(SECONDS))
+    _make(*sources, "-c:v", "libx264", "-preset", "ultrafast", str(film))
     return film
 
 
@@ -135,9 +124,8 @@ def _two_hours(stand: Stand, port: int, worker: Running) -> Figure:
     most, over = [0], threading.Event()
 
     def watch() -> None:
-        family = psutil.Process(worker.pid)
         while not over.wait(0.2):
-            most[0] = max(most[0], sum(map(_own, (family, *family.children(recursive=True)))))
+            most[0] = max(most[0], own_bytes(worker.pid))
 
     watching = threading.Thread(target=watch)
     watching.start()
@@ -147,11 +135,3 @@ def _two_hours(stand: Stand, port: int, worker: Running) -> Figure:
         over.set()
         watching.join()
     return Figure("shorts of two hours: worker and stages, most memory", "MiB", (most[0] / 2**20,), 4096, "at most")
-
-
-def _own(process: psutil.Process) -> int:
-    """What a process holds that it does not share, in bytes."""
-    try:
-        return int(process.memory_full_info().uss)
-    except psutil.Error:
-        return 0

@@ -21,6 +21,7 @@ from callsheet.actors.client import Jobs
 from callsheet.actors.keys import new_job_id
 from callsheet.jobs.graph import StageSpec
 from callsheet.jobs.messages import Claim, Partial, Progress
+from tests.house.running import free_port
 
 GRAPH = (StageSpec("only"),)
 ABREAST = 25
@@ -126,13 +127,6 @@ def not_reading(port: int, job: str) -> socket.socket:
 
 def _resident(api: psutil.Process) -> int:
     return sum(process.memory_info().rss for process in (api, *api.children(recursive=True)))
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def answers(port: int) -> bool:
