@@ -10,7 +10,7 @@ import pytest
 
 from tests.house.running import UNKEPT
 from tests.http.contract import contract
-from tests.http.service import Api, Role, Stages
+from tests.http.service import Api, Role, Stages, served
 from tests.receiver import Receiver
 from tests.servers import RedisServer
 
@@ -58,12 +58,8 @@ def host(addresses: dict[str, str], folder: Path) -> Iterator[Role]:
 @pytest.fixture(scope="session")
 def api(addresses: dict[str, str], host: Role, folder: Path) -> Iterator[Api]:
     """The API of the live service: two workers, as in service."""
-    role = Api(folder / "api.log", feed_ping_seconds="0.5", **addresses)
-    try:
-        role.wait()
+    with served(folder / "api.log", feed_ping_seconds="0.5", **addresses) as role:
         yield role
-    finally:
-        role.kill()
     assert "Traceback" not in role.said()
 
 

@@ -9,6 +9,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,17 @@ class Api(Role):
 
     def submit(self, content: bytes = b"sound", **more: Any) -> httpx.Response:
         return submit(self.url, content, **more)
+
+
+@contextmanager
+def served(log: Path, **settings: str) -> Iterator[Api]:
+    """An API while the block runs, from its first answer on."""
+    role = Api(log, **settings)
+    try:
+        role.wait()
+        yield role
+    finally:
+        role.kill()
 
 
 def submit(

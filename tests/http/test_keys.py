@@ -17,7 +17,7 @@ from callsheet.actors.tenants.names import ticket as ticket_name
 from callsheet.cli import app
 from callsheet.http.auth import OPEN
 from callsheet.http.openapi.document import OPERATIONS
-from tests.http.service import Api, Role, Stages
+from tests.http.service import Api, Role, Stages, served
 from tests.waiting import eventually
 
 UNKNOWN = "f" * 32
@@ -53,12 +53,8 @@ def guarded(addresses: dict[str, str], host: Role, tmp_path_factory: pytest.Temp
         "log_level": "debug",
         "rate_per_second": "0",
     }
-    role = Api(folder / "api.log", **{**addresses, **asked})
-    try:
-        role.wait()
+    with served(folder / "api.log", **{**addresses, **asked}) as role:
         yield role
-    finally:
-        role.kill()
     assert "Traceback" not in role.said()
 
 

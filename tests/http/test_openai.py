@@ -14,7 +14,7 @@ import openai
 import pytest
 
 from callsheet.jobs.messages import Failed, Partial
-from tests.http.service import Api, Stages
+from tests.http.service import Api, Stages, served
 from tests.waiting import eventually
 
 SOUND = ("talk.wav", b"RIFF and so on", "audio/wav")
@@ -39,10 +39,8 @@ def spoken(addresses: dict[str, str], host: Any, tmp_path_factory: pytest.TempPa
     """An API of the live service, with a pipeline `transcribe` whose stages are played."""
     folder = tmp_path_factory.mktemp("spoken")
     changes = {"pipelines": "tests.http.spoken:pipeline", "api_workers": "1", "feed_ping_seconds": "0.3"}
-    role = Api(folder / "api.log", **{**addresses, **changes})
-    role.wait()
-    yield role
-    role.kill()
+    with served(folder / "api.log", **{**addresses, **changes}) as role:
+        yield role
     assert "Traceback" not in role.said()
 
 

@@ -18,7 +18,7 @@ from callsheet.http.fields import checked_params
 from callsheet.http.form import clean_filename
 from callsheet.http.problems import Problem
 from callsheet.pipelines.restyle import pipeline as restyle
-from tests.http.service import Api, Role
+from tests.http.service import Api, Role, served
 from tests.http.test_problems import FILE, FORM, PIPELINE, form
 from tests.waiting import eventually
 
@@ -30,12 +30,8 @@ HEAD = "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; 
 def shared(addresses: dict[str, str], host: Role, folder: Path) -> Iterator[Api]:
     # More patience than this file's clients have: what is refused is refused before that.
     settings = {"api_workers": "1", "max_upload_bytes": str(MIB), "body_patience_seconds": "120"}
-    role = Api(folder / "small.log", **{**addresses, **settings, "data": str(folder / "small")})
-    try:
-        role.wait()
+    with served(folder / "small.log", **{**addresses, **settings, "data": str(folder / "small")}) as role:
         yield role
-    finally:
-        role.kill()
     assert "Traceback" not in role.said()
 
 
@@ -52,12 +48,8 @@ def small(shared: Api) -> Api:
 def hasty(addresses: dict[str, str], host: Role, folder: Path) -> Iterator[Api]:
     """An API that waits half a second for the next piece of a body."""
     settings = {"api_workers": "1", "body_patience_seconds": "0.5"}
-    role = Api(folder / "hasty.log", **{**addresses, **settings, "data": str(folder / "hasty")})
-    try:
-        role.wait()
+    with served(folder / "hasty.log", **{**addresses, **settings, "data": str(folder / "hasty")}) as role:
         yield role
-    finally:
-        role.kill()
 
 
 def dial(api: Api, more: str = "Transfer-Encoding: chunked\r\n") -> socket.socket:
