@@ -32,6 +32,7 @@ from callsheet.supervisor import Role, Supervisor
 REDIS, HOST, WORKERS, API = range(4)  # ranks: each starts after those it needs, and stops before them
 REDIS_GRACE, HOST_GRACE, WORKER_GRACE, API_GRACE = 3.0, 5.0, 4.0, 5.0  # seconds to stop in, when others leave them
 LOCK_PATIENCE = 5.0  # how long the children of a killed predecessor may take to die
+LOAD_PATIENCE = 300.0  # how long a journal may take to load
 SAMPLE = Path(__file__).resolve().parents[1] / "tests" / "fixtures" / "speech_jfk" / "jfk.flac"  # in a checkout
 
 RoleTable = Callable[[Settings], Sequence[Role]]
@@ -109,9 +110,10 @@ def running_journal(settings: Settings) -> Iterator[str]:
         with subprocess.Popen(
             dying_with_us(list(role.command)), stdin=subprocess.DEVNULL, pass_fds=role.keeps
         ) as server:
+            deadline = time.monotonic() + LOAD_PATIENCE
             try:
                 while not role.ready():
-                    if server.poll() is not None:
+                    if server.poll() is not None or time.monotonic() > deadline:
                         raise SettingsError(f"the private Redis does not start; see {role.logfile}")
                     time.sleep(0.02)
                 yield url
