@@ -106,8 +106,9 @@ class Browser:
 
     def end(self) -> dict[str, Any]:
         """What was seen at the job's end."""
-        output, _ = self.process.communicate(timeout=100)
-        assert self.process.returncode == 0, output
+        assert self.process.stdout
+        output = self.process.stdout.read()  # not communicate(): it would miss what readline() has read ahead
+        assert self.process.wait(100) == 0, output
         return dict(json.loads(output.splitlines()[-1]))
 
 
