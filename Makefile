@@ -19,7 +19,12 @@ run: $(VENV)/run.stamp ## Install what is needed and start everything on this ma
 	@exec $(BIN)/callsheet up
 
 test: $(VENV)/test.stamp ## Run the tests, three at a time since most of them wait; ARGS="-k cancel -x" narrows them
-	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS) $(if $(CI),|| { $(AGAIN); })
+
+# In CI, what failed beside other tests is tried once more with the machine to itself, since machines there are shared and
+# may stand still for seconds. Both are printed; that a test passes alone does not excuse it (CONTRIBUTING.md).
+AGAIN = test $$? = 1 && echo "Failed beside others (above). Once more, alone:" && \
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none -x
 
 check: format lint types layers test ## Everything CI checks: format, lint, types, layers, tests
 
