@@ -22,7 +22,9 @@ _RECEIVE = (
     *("forbidden_origin", "body_timeout", "unsupported_media_type", "offset_mismatch", "checksum_mismatch"),
     *("upload_too_large", "quota_exceeded", "storage_full", "unavailable"),
 )
-_CAN = Answer("It is in the headers.", headers=("Tus-Resumable", "Tus-Version", "Tus-Extension", "Tus-Max-Size"))
+_CAN = Answer(
+    "It is in the headers.", headers=("Allow", "Tus-Resumable", "Tus-Version", "Tus-Extension", "Tus-Max-Size")
+)
 
 OPERATIONS: Table = {
     ("OPTIONS", "/v1/uploads"): Operation(

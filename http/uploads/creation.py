@@ -42,6 +42,7 @@ class UploadList:
     async def on_options(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """What this server can do is in the headers."""
         resp.status = 204
+        resp.set_header("Allow", "OPTIONS, POST")
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Begin an upload, with its first bytes if there are any."""

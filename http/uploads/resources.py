@@ -145,6 +145,7 @@ class OneUpload:
     async def on_options(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response, upload_id: str) -> None:  # noqa: ARG002
         """What this server can do is in the headers."""
         resp.status = 204
+        resp.set_header("Allow", "DELETE, HEAD, OPTIONS, PATCH")
 
     async def on_head(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, upload_id: str) -> None:
         """Where to go on."""

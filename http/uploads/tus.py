@@ -41,6 +41,7 @@ class TusManners:
         override = (req.get_header("X-HTTP-Method-Override") or "").upper()
         if req.method == "POST" and override in OVERRIDES:
             req.method = override
+            req.context.overridden = True
         if req.method != "OPTIONS" and req.get_header("Tus-Resumable") != VERSION:
             raise Problem("unsupported_version", f"send Tus-Resumable: {VERSION}", {"Tus-Version": VERSION})
 
@@ -51,6 +52,8 @@ class TusManners:
         if not is_ours(req):
             return
         resp.set_header("Tus-Resumable", VERSION)
+        if req.method == "HEAD" and getattr(req.context, "overridden", False):
+            resp.data = b""  # the client, which sent a POST, would wait for the bytes that are told of and do not come
         if req.method == "OPTIONS":
             resp.set_header("Tus-Version", VERSION)
             resp.set_header("Tus-Extension", EXTENSIONS)
@@ -83,6 +86,8 @@ def number(req: falcon.asgi.Request, name: str) -> int | None:
 
 def new_upload(req: falcon.asgi.Request) -> UploadInfo:
     """What a creation says of the upload. Raises Problem."""
+    if req.get_header("Upload-Concat") is not None:  # better told now than when all the parts are there
+        raise Problem("invalid_parameter", "Upload-Concat: uploads are not concatenated here")
     length, deferred = number(req, "Upload-Length"), req.get_header("Upload-Defer-Length")
     if deferred not in (None, "1") or (length is None) == (deferred is None):
         raise Problem("invalid_parameter", "send either Upload-Length or Upload-Defer-Length: 1")

@@ -74,6 +74,7 @@ def test_the_server_says_what_it_can_do(client: httpx.Client) -> None:
     for path in ("/v1/uploads", "/v1/uploads/abc"):
         answer = client.options(path)
         assert answer.status_code == 204
+        assert answer.headers["allow"] == ("OPTIONS, POST" if path == "/v1/uploads" else "DELETE, HEAD, OPTIONS, PATCH")
         assert answer.headers["tus-version"] == "1.0.0"
         assert answer.headers["tus-max-size"] == str(500 * 1024 * 1024)
         assert answer.headers["tus-checksum-algorithm"] == "sha1,sha256,md5"
@@ -132,6 +133,8 @@ def test_an_upload_may_begin_with_its_bytes_and_say_its_length_later(client: htt
         ({"Upload-Length": "5", "Upload-Metadata": "filename %%%"}, 400, "invalid_parameter"),
         ({"Upload-Length": "5", "Upload-Metadata": "a YQ==,a YQ=="}, 400, "invalid_parameter"),
         ({"Upload-Length": "5", "Upload-Metadata": "a " + "YWFh" * 1100}, 400, "invalid_parameter"),
+        ({"Upload-Length": "5", "Upload-Concat": "partial"}, 400, "invalid_parameter"),
+        ({"Upload-Concat": "final;/v1/uploads/a /v1/uploads/b"}, 400, "invalid_parameter"),
     ],
 )
 def test_a_bad_creation_is_refused(client: httpx.Client, headers: dict[str, str], status: int, problem: str) -> None:
@@ -184,7 +187,11 @@ def test_a_method_may_be_sent_under_another_name(client: httpx.Client) -> None:
     meant = {**BYTES, "Upload-Offset": "0", "X-HTTP-Method-Override": "PATCH"}
     assert client.post(path, headers=meant, content=b"hello").status_code == 204
     assert offset(client, path) == 5
+    look = {**TUS, "X-HTTP-Method-Override": "HEAD"}
+    assert client.post(path, headers=look).headers["upload-offset"] == "5"
     assert client.post(path, headers={**TUS, "X-HTTP-Method-Override": "DELETE"}).status_code == 204
+    nothing = httpx.post(f"{client.base_url}{path}", headers=look, timeout=60)  # whole, or httpx would say so
+    assert (nothing.status_code, nothing.content) == (404, b"")
     assert client.get(path, headers={**TUS, "X-HTTP-Method-Override": "DELETE"}).status_code == 405
 
 
