@@ -25,6 +25,7 @@ App = Callable[[MutableMapping[str, Any], Receive, Callable[[Event], Awaitable[N
 MIN_RATE = 1024  # bytes a second that a body must bring, after a first allowance of `patience` seconds
 MAX_JSON = 256 * 1024
 MAX_DEPTH = 32
+MAX_DIGITS = 1000
 LINGER_SECONDS, LINGER_BYTES = 2.0, 64 * 1024 * 1024
 
 
@@ -151,7 +152,7 @@ def parse_json(raw: bytes) -> Any:
     no lone surrogates, no depth that eats the stack. Raises Problem."""
     try:
         value = msgspec.json.decode(raw)
-        json.loads(raw, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
+        json.loads(raw, object_pairs_hook=_unique, parse_int=_short, parse_float=_finite, parse_constant=_finite)
     except RecursionError:
         raise Problem("invalid_json", "nested too deeply") from None
     except (msgspec.MsgspecError, ValueError) as error:
@@ -168,8 +169,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
+def _short(text: str) -> str:
+    if len(text) > MAX_DIGITS:
+        raise ValueError("a number is too long")
+    return text
+
+
 def _finite(text: str) -> float:
-    if not math.isfinite(number := float(text)):
+    if not math.isfinite(number := float(_short(text))):
         raise ValueError("a number is too large")
     return number
 

@@ -84,6 +84,8 @@ async def _slices(stream: falcon.asgi.BoundedStream) -> AsyncIterator[bytes]:
 
 async def parts(req: falcon.asgi.Request) -> AsyncIterator[Part]:
     """The parts of the request's form. What is not read of a part is skipped. Raises Problem."""
+    if (req.content_type or "").partition(";")[0].strip().lower() != "multipart/form-data":
+        raise Problem("unsupported_media_type", "send multipart/form-data")
     meter = _Meter(req.stream)
     try:
         body = BufferedReader(meter, PIECE)

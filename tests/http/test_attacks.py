@@ -101,8 +101,9 @@ def test_a_chunk_whose_size_does_not_fit_a_machine_word_is_not_read_as_a_small_o
         b'{"params": {"level": Infinity}}',
         b'{"from_stage": "one", "from_stage": "two"}',
         b'{"params": {"level": ' + b"9" * 10_000 + b"}}",
+        b'{"params": {"level": 0.' + b"9" * 10_000 + b"}}",
     ],
-    ids=["objects", "depth 100,000", "closed", "NaN", "Infinity", "repeated keys", "10,000 digits"],
+    ids=["objects", "depth 100,000", "closed", "NaN", "Infinity", "repeated keys", "10,000 digits", "of a fraction"],
 )
 def test_json_made_to_hurt_is_refused_as_a_body_and_as_params(
     api: Api, job: str, client: httpx.Client, raw: bytes

@@ -205,6 +205,11 @@ def test_a_client_that_named_the_job_may_come_back_for_it(
     assert newest(spoken) == job
 
 
+def test_what_is_no_form_is_told_so(spoken: Api) -> None:
+    answer = httpx.post(f"{spoken.url}/v1/audio/transcriptions", json={"model": "whisper-1"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_media_type")
+
+
 def test_a_form_of_10_000_good_parts_is_refused_before_most_of_them(spoken: Api) -> None:
     """The one field that may be repeated."""
     field = b'--b\r\nContent-Disposition: form-data; name="timestamp_granularities[]"\r\n\r\nword\r\n'
