@@ -16,7 +16,7 @@ from callsheet.actors.client import Jobs
 from callsheet.actors.stores.media_types import SHOWN, bare_type, content_type, disposition
 from callsheet.actors.stores.store import ArtifactStore, Remote
 from callsheet.http.archive import Entry, entries, zipped
-from callsheet.http.conditions import is_known, refuse_other_version, wanted_range, whole_number
+from callsheet.http.conditions import is_known, refuse_moved, refuse_other_version, wanted_range, whole_number
 from callsheet.http.pieces import Pieces, opened
 from callsheet.http.problems import Problem
 from callsheet.http.reach import find, tenant_of
@@ -45,6 +45,7 @@ class ArtifactList:
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, job_id: str) -> None:
         """What the job has published so far."""
         job = await find(self._jobs, job_id, tenant_of(req))
+        refuse_moved(req, job.seq)
         _put_validators(resp, f'"{job.seq}"')
         if is_known(req, str(job.seq)):
             resp.status = 304

@@ -8,12 +8,15 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 
 import falcon.asgi
+from falcon.util.mediatypes import quality
 
 from callsheet.http.problems import Problem
 
 _KEY = re.compile(r'(?P<quote>"?)(?P<key>[\x21\x23-\x7e]{1,255})(?P=quote)\Z')
 _TAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*')
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z", re.IGNORECASE)
+_SEPARATORS = re.compile(r"[\s,]*")
+_RANGE = re.compile(r"bytes=\s*(\d{0,4000})-(\d{0,4000})\Z", re.ASCII | re.IGNORECASE)  # int() takes 4300 digits
+_STREAM, _JSON = "text/event-stream", "application/json"
 
 
 def entity_tags(header: str) -> list[tuple[bool, str]]:
@@ -21,15 +24,36 @@ def entity_tags(header: str) -> list[tuple[bool, str]]:
     if header.strip() == "*":
         return [(False, "*")]
     tags, at = [], 0
-    while tag := _TAG.match(header, at):
+    while tag := _TAG.match(header, _behind_commas(header, at)):
         tags.append((tag[1] is not None, tag[2]))
         at = tag.end()
-        if at == len(header):
+        if _behind_commas(header, at) == len(header):
             return tags
         if header[at] != ",":
             break
-        at += 1
     raise Problem("invalid_parameter", "an entity tag is a quoted string")
+
+
+def _behind_commas(header: str, at: int) -> int:
+    """Where a list goes on: elements of it may be empty (RFC 9110, section 5.6.1.2)."""
+    end = _SEPARATORS.match(header, at)
+    return end.end() if end is not None else at
+
+
+def wants_stream(req: falcon.asgi.Request) -> bool:
+    """Whether the client asks for an event stream: by its name, and not less than for JSON."""
+    accept = (req.get_header("Accept") or "").lower()
+    try:
+        return _STREAM in accept and 0 < quality(_STREAM, accept) >= quality(_JSON, accept)
+    except ValueError:  # malformed, but its name is in it
+        return True
+
+
+def refuse_moved(req: falcon.asgi.Request, seq: int) -> None:
+    """Raise Problem for a look at a job, or at what is told of it, that `If-Match` wants at another seq."""
+    header = req.get_header("If-Match")
+    if header is not None and not {(False, str(seq)), (False, "*")} & set(entity_tags(header)):
+        raise Problem("precondition_failed", f"the job is at seq {seq}")
 
 
 def seq_expected(req: falcon.asgi.Request, seq: int) -> int | None:
@@ -115,10 +139,12 @@ def whole_number(req: falcon.asgi.Request, name: str, default: int, low: int, hi
 
 
 def one_of(req: falcon.asgi.Request, name: str, choices: Collection[str]) -> str:
-    """A query parameter that names one of a few. Raises Problem."""
-    if (text := req.get_param(name) or "") not in choices:
-        raise Problem("invalid_parameter", f"{name} is one of: {', '.join(sorted(choices))}")
-    return text
+    """A query parameter that names one of a few, once. Raises Problem."""
+    match req.get_param_as_list(name):
+        case [str() as text] if text in choices:
+            return text
+        case _:
+            raise Problem("invalid_parameter", f"{name} is one of: {', '.join(sorted(choices))}")
 
 
 def checked_number(name: str, text: str, low: int, high: int) -> int:

@@ -12,7 +12,7 @@ import msgspec
 from callsheet.actors.client import Jobs
 from callsheet.actors.feeds.job_feed import CursorLostError, Feed
 from callsheet.http.body import Body
-from callsheet.http.conditions import checked_number, whole_number
+from callsheet.http.conditions import checked_number, wants_stream, whole_number
 from callsheet.http.problems import Problem
 from callsheet.http.reach import find, tenant_of
 from callsheet.http.represent import events_json, job_json
@@ -115,11 +115,6 @@ def put_stream(req: falcon.asgi.Request, resp: falcon.asgi.Response, frames: Asy
     resp.set_header("Cache-Control", "no-store")
     resp.set_header("X-Accel-Buffering", "no")
     resp.stream = EventStream(req.scope["callsheet.body"], frames)  # type: ignore[assignment]  # closed by `close`
-
-
-def wants_stream(req: falcon.asgi.Request) -> bool:
-    """Whether the client asks for an event stream."""
-    return "text/event-stream" in (req.get_header("Accept") or "").lower()
 
 
 def reset_frame(reset: msgspec.Struct) -> bytes:

@@ -12,10 +12,17 @@ import msgspec
 from callsheet.actors.client import Jobs
 from callsheet.actors.pipelines import Pipelines
 from callsheet.http.body import read_json
-from callsheet.http.conditions import is_known, one_of, seq_expected, whole_number
+from callsheet.http.conditions import (
+    idempotency_key,
+    is_known,
+    one_of,
+    refuse_moved,
+    seq_expected,
+    whole_number,
+)
 from callsheet.http.fields import checked_params
 from callsheet.http.problems import Problem
-from callsheet.http.reach import command, find, tenant_of
+from callsheet.http.reach import command, find, find_own, tenant_of
 from callsheet.http.represent import job_json, job_path
 from callsheet.http.schemas import JobPage
 from callsheet.http.submit import Submitting
@@ -74,11 +81,14 @@ class OneJob:
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, job_id: str) -> None:
         """The job as it is now."""
         job = await find(self._jobs, job_id, tenant_of(req))
+        refuse_moved(req, job.seq)
         put_job(resp, job, 304 if is_known(req, str(job.seq)) else 200)
 
     async def on_delete(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, job_id: str) -> None:
-        """Forget it: its files, then its record."""
-        job = await find(self._jobs, job_id, tenant_of(req))
+        """Forget it: its files, then its record. Under a key it may have been forgotten by this very request: the
+        owner knows."""
+        reach = find if idempotency_key(req) is None else find_own
+        job = await reach(self._jobs, job_id, tenant_of(req))
         message = Forget(if_match=seq_expected(req, job.seq))
         if await command(req, self._jobs, job, message):
             resp.status = 204

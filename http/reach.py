@@ -32,13 +32,19 @@ def tenant_of(req: falcon.asgi.Request) -> str:
 
 
 async def find(jobs: Jobs, job_id: str, tenant: str) -> Job:
-    """The job, as committed; or as submitted while its owner has not written it. Raises Problem: a malformed id, an
-    unknown one and another tenant's are the same to whoever asks."""
+    """The job, as committed; or as submitted while its owner has not written it. Raises Problem."""
+    job = await find_own(jobs, job_id, tenant)
+    if job.status == "expired":
+        raise Problem("job_expired")
+    return job
+
+
+async def find_own(jobs: Jobs, job_id: str, tenant: str) -> Job:
+    """The same, even if it is only remembered. Raises Problem: a malformed id, an unknown one and another tenant's are
+    the same to whoever asks."""
     job = await find_any(jobs, job_id)
     if job is None or job.tenant != tenant:
         raise Problem("not_found")
-    if job.status == "expired":
-        raise Problem("job_expired")
     return job
 
 

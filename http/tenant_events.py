@@ -12,8 +12,8 @@ from callsheet.actors.errors import CallsheetError
 from callsheet.actors.feeds.job_feed import CursorLostError
 from callsheet.actors.feeds.tenant_feed import TenantFeed
 from callsheet.actors.feeds.tenant_log import MAX_READ, Cursor, cursor_text, read_cursor
-from callsheet.http.conditions import whole_number
-from callsheet.http.events import PING, put_stream, reset_frame, wants_stream
+from callsheet.http.conditions import wants_stream, whole_number
+from callsheet.http.events import PING, put_stream, reset_frame
 from callsheet.http.jobs import cursor_of
 from callsheet.http.problems import Problem
 from callsheet.http.reach import tenant_of

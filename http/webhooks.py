@@ -9,7 +9,7 @@ import msgspec
 
 from callsheet.actors.client import Jobs
 from callsheet.http.body import read_json
-from callsheet.http.conditions import seq_expected
+from callsheet.http.conditions import is_known, refuse_moved, seq_expected
 from callsheet.http.jobs import converted
 from callsheet.http.reach import command, find, tenant_of
 from callsheet.http.schemas import Time
@@ -54,7 +54,13 @@ class WebhookList:
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, job_id: str) -> None:
         """What was told, and what is still to be told."""
-        _put(resp, await find(self._jobs, job_id, tenant_of(req)))
+        job = await find(self._jobs, job_id, tenant_of(req))
+        refuse_moved(req, job.seq)
+        if is_known(req, str(job.seq)):
+            resp.status = 304
+            resp.set_header("ETag", f'"{job.seq}"')
+        else:
+            _put(resp, job)
 
 
 class RedeliverWebhook:

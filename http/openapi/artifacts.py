@@ -31,12 +31,12 @@ OPERATIONS: Table = {
         id="listArtifacts",
         tag=_TAG,
         summary="List a job's artifacts",
-        takes=(IF_NONE_MATCH,),
+        takes=(IF_MATCH, IF_NONE_MATCH),
         answers={
             200: Answer("What it has published so far.", {JSON: schemas.ArtifactPage}, ("ETag",)),
             304: Answer("You have it.", headers=("ETag",)),
         },
-        problems=(*JOB, "invalid_parameter"),
+        problems=(*JOB, "invalid_parameter", "precondition_failed"),
         example="{url}/v1/jobs/$JOB/artifacts",
     ),
     ("GET", "/v1/jobs/{job_id}/artifacts/{name}"): Operation(

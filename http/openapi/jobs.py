@@ -72,9 +72,9 @@ OPERATIONS: Table = {
         id="getJob",
         tag=_TAG,
         summary="Read a job",
-        takes=(IF_NONE_MATCH,),
+        takes=(IF_MATCH, IF_NONE_MATCH),
         answers={200: _a_job("The job as it is now."), 304: Answer("It has not changed.", headers=("ETag",))},
-        problems=(*JOB, "invalid_parameter"),
+        problems=(*JOB, "invalid_parameter", "precondition_failed"),
         example="{url}/v1/jobs/$JOB",
     ),
     ("DELETE", "/v1/jobs/{job_id}"): Operation(

@@ -7,6 +7,7 @@ from callsheet.http.openapi.model import (
     CHANGE,
     IDEMPOTENCY_KEY,
     IF_MATCH,
+    IF_NONE_MATCH,
     JOB,
     JSON,
     Answer,
@@ -34,8 +35,12 @@ OPERATIONS: Table = {
         tag=_TAG,
         summary="List a job's webhooks",
         description="Each end of the job that its `callback_url` was told of, or is still to be told of.",
-        answers={200: Answer("All that are remembered.", {JSON: WebhookPage}, ("ETag",))},
-        problems=JOB,
+        takes=(IF_MATCH, IF_NONE_MATCH),
+        answers={
+            200: Answer("All that are remembered.", {JSON: WebhookPage}, ("ETag",)),
+            304: Answer("Nothing has changed.", headers=("ETag",)),
+        },
+        problems=(*JOB, "invalid_parameter", "precondition_failed"),
         example="{url}/v1/jobs/$JOB/webhooks",
     ),
     ("POST", "/v1/jobs/{job_id}/webhooks/redeliver"): Operation(

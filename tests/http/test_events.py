@@ -62,6 +62,25 @@ def test_a_malformed_cursor_is_refused(job: str, client: httpx.Client, query: st
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_parameter")
 
 
+@pytest.mark.parametrize(
+    ("accept", "streams"),
+    [
+        ("Text/Event-Stream", True),
+        ("text/event-stream, */*", True),
+        ("application/json, text/event-stream", True),
+        ("text/event-stream;q=x", True),
+        ("application/json, text/event-stream;q=0", False),
+        ("application/json, text/event-stream;q=0.5", False),
+        ("*/*", False),
+    ],
+)
+def test_a_stream_is_for_who_wants_it_by_its_name_and_no_less_than_json(
+    done: str, client: httpx.Client, accept: str, streams: bool
+) -> None:
+    answer = client.get(f"/v1/jobs/{done}/events", headers={"Accept": accept})
+    assert answer.headers["content-type"] == ("text/event-stream" if streams else "application/json")
+
+
 def test_a_watcher_of_a_finished_job_gets_all_of_it_and_the_end(done: str, client: httpx.Client) -> None:
     events = list(watch(client, done))
     told = history(client, done)

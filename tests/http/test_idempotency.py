@@ -140,6 +140,16 @@ def test_a_command_that_is_repeated_under_its_key_is_answered_and_not_applied_ag
     assert kinds(client, where).count("JobRetried") == 1
 
 
+def test_a_job_is_forgotten_under_a_key_as_often_as_asked(api: Api, client: httpx.Client) -> None:
+    where, key = api.submit().headers["location"], secrets.token_hex(8)
+    client.post(f"{where}/cancel")
+    tag = client.get(where).headers["etag"]
+    thrice = [client.delete(where, headers=keyed(key, **{"If-Match": tag})) for _ in range(3)]
+    assert [(a.status_code, a.content) for a in thrice] == [(204, b"")] * 3
+    late = client.delete(where, headers=keyed(secrets.token_hex(8)))
+    assert (late.status_code, late.json()["code"]) == (410, "job_expired")
+
+
 def test_a_refusal_is_repeated_under_its_key_too(api: Api, client: httpx.Client) -> None:
     where, key = api.submit().headers["location"], secrets.token_hex(8)
     first = client.post(f"{where}/retry", headers=keyed(key))

@@ -49,6 +49,17 @@ def test_the_etag_is_the_seq_and_saves_the_body(job: str, client: httpx.Client) 
     again = client.get(f"/v1/jobs/{job}", headers={"If-None-Match": f'"999", W/{tag}'})
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
     assert client.get(f"/v1/jobs/{job}", headers={"If-None-Match": '"999"'}).status_code == 200
+    listed = client.get(f"/v1/jobs/{job}", headers={"If-None-Match": f', "999",, {tag} ,'})
+    assert listed.status_code == 304, "elements of a list may be empty (RFC 9110, 5.6.1.2)"
+
+
+def test_who_reads_a_job_may_ask_for_that_very_seq(job: str, client: httpx.Client) -> None:
+    tag = client.get(f"/v1/jobs/{job}").headers["etag"]
+    for path in ("", "/artifacts", "/webhooks"):
+        for wanted, status in (('"999"', 412), (f"W/{tag}", 412), (tag, 200), (f'"999", {tag}', 200), ("*", 200)):
+            answer = client.get(f"/v1/jobs/{job}{path}", headers={"If-Match": wanted})
+            assert answer.status_code == status, (path, wanted)
+        assert client.get(f"/v1/jobs/{job}{path}", headers={"If-None-Match": tag}).status_code == 304
 
 
 def test_head_says_what_get_would_without_its_body(job: str, client: httpx.Client) -> None:
@@ -158,7 +169,7 @@ def test_the_list_may_be_of_one_status(api: Api, client: httpx.Client) -> None:
         cancelled += [job["id"] for job in page["jobs"]]
         cursor = f"&cursor={page['next']}" if page["next"] else None
     assert cancelled == made[3:0:-2]
-    for wrong in ("done", ""):
+    for wrong in ("done", "", ["failed", "cancelled"]):
         refused = client.get("/v1/jobs", params={"status": wrong})
         assert (refused.status_code, refused.json()["code"]) == (400, "invalid_parameter")
         assert "cancelled, cancelling" in refused.json()["detail"]
