@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import falcon.asgi
 
 from callsheet.actors.tenants.keyring import ApiKey, Keyring, Scope
 from callsheet.actors.tenants.names import DEFAULT_TENANT
+from callsheet.http.conditions import wants_stream
 from callsheet.http.problems import Problem
 
 # Where nobody has to say who they are: what says no more than that the service is there, and how it is used.
 OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/asyncapi.json", "/docs", "/try"})
 TICKETS = "/v1/tickets"  # whoever may read may watch
 OPERATORS = frozenset({"/metrics"})  # what tells of all tenants
+_FEED = re.compile(r"/v1/(jobs/[^/]+/)?events\Z")  # what a ticket opens, beside WebSockets
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 ANYBODY = ApiKey("", DEFAULT_TENANT, ("read", "write", "admin"), "", "", "")  # who asks while no keys are needed
 
@@ -29,8 +32,10 @@ class Doorkeeper:
         """Let in who has a key with the scope that the method needs. Raises Problem: unauthorized, forbidden."""
         if req.path in OPEN:
             return
-        streams = req.method == "GET" and "text/event-stream" in (req.get_header("Accept") or "").lower()
-        await self._let_in(req, takes_ticket=streams)
+        watches = req.method == "GET" and _FEED.match(req.path) is not None and wants_stream(req)
+        await self._let_in(req, takes_ticket=watches)
+        if req.path.startswith("//"):  # the router would take it for the place that is called so with one slash
+            raise Problem("not_found")
         require(req, scope_of(req))
 
     async def process_request_ws(self, req: falcon.asgi.Request, _ws: falcon.asgi.WebSocket) -> None:

@@ -231,6 +231,9 @@ def test_a_key_does_what_its_scope_allows(guarded: Api, acmes_job: str, reader: 
     assert httpx.get(path, headers=writer).status_code == 403
     assert httpx.post(f"{path}/cancel", headers=writer).status_code == 409  # it may, but the job has ended
     assert httpx.get(f"{guarded.url}/metrics", headers=headers).status_code == 403  # figures of all tenants
+    for way_round in ("//metrics", "///metrics", "//v1/jobs"):
+        around = httpx.get(f"{guarded.url}{way_round}", headers=headers)
+        assert (around.status_code, around.json()["code"]) == (404, "not_found")
     admin = {"X-API-Key": keys("acme", "admin")}
     eventually(lambda: httpx.get(f"{guarded.url}/metrics", headers=admin).status_code == 200)
 
@@ -265,7 +268,8 @@ def test_a_ticket_opens_one_live_feed_and_nothing_else(
     stream = {"Accept": "text/event-stream"}
     first = ticket()
     assert httpx.get(events, params={"ticket": first}).status_code == 401  # no stream
-    assert httpx.get(f"{guarded.url}/v1/jobs", params={"ticket": first}).status_code == 401
+    for other in ("/v1/jobs", f"/v1/jobs/{acmes_job}", f"/v1/jobs/{acmes_job}/artifacts/events", "/v1/pipelines"):
+        assert httpx.get(f"{guarded.url}{other}", params={"ticket": first}, headers=stream).status_code == 401
     assert b"JobCompleted" in httpx.get(events, params={"ticket": first}, headers=stream).content
     assert httpx.get(events, params={"ticket": first}, headers=stream).status_code == 401  # it was used
 
