@@ -108,6 +108,9 @@ def guarded(app: Any, patience: float) -> App:
     """The application, each of its requests with a `Body`."""
 
     async def call(scope: MutableMapping[str, Any], receive: Receive, send: Any) -> None:
+        if scope["type"] == "websocket" and scope["http_version"] == "1.0":  # there is none; Falcon would raise
+            await send({"type": "websocket.close"})
+            return
         if scope["type"] != "http":
             await app(scope, receive, send)
             return

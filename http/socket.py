@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Coroutine
 from typing import Any
 
 import falcon.asgi
@@ -81,12 +82,10 @@ class Session:
         """Until one side ends it; the code to close with."""
         self._job, self._tenant = job.id, job.tenant
         work = [self._tell(job, after), self._listen(), self._obey()]
-        tasks = [asyncio.create_task(part) for part in work]
+        tasks = [asyncio.create_task(_until_left(part)) for part in work]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return done.pop().result()
-        except WebSocketDisconnected:
-            return NORMAL
         finally:
             await end_tasks(tasks)
 
@@ -184,6 +183,14 @@ class Session:
             return {"ok": None, "code": "no_answer"}  # neither done nor refused: it will be applied
         self._promised = max(self._promised, outcome.seq if outcome.ok else 0)
         return {"ok": outcome.ok, "code": outcome.code, "state": outcome.status, "detail": outcome.detail}
+
+
+async def _until_left(part: Coroutine[Any, Any, int]) -> int:
+    """Part of a session; that the client has gone is an end like another, of which each part may hear by itself."""
+    try:
+        return await part
+    except WebSocketDisconnected:
+        return NORMAL
 
 
 def _name(members: dict[str, Any]) -> dict[str, Any]:

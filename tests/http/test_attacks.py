@@ -24,6 +24,8 @@ POST = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data;
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 SMUGGLED = b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"  # what must not be taken for a request of its own
 END = b"\r\n"
+UPGRADE = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+UPGRADE += b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 
 
 def spoken(api: Api, raw: bytes) -> bytes:
@@ -69,13 +71,14 @@ def statuses(answer: bytes) -> list[int]:
         (GET + b"X\x1b[2J: a\r\n\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n", 400),
         (b"GET /healthz HTTP/9.9\r\nHost: x\r\n\r\n", 400),
+        (b"GET /v1/jobs/x/ws HTTP/1.0\r\nHost: x\r\n" + UPGRADE + END, 403),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 500 + b"\r\n\r\n", 400),
     ],
     ids=[
         *("1 MB header", "10,000 headers", "8 KB URI", "TE+CL", "CL+TE", "two CLs", "CL list", "negative CL", "+CL"),
         *("unknown TE", "two TEs", "TE with a space", "bad chunk", "negative chunk", "chunk too long"),
         *("chunk extension", "two Hosts", "bare CR", "CR in a value", "NUL", "folded", "escape in a name", "no Host"),
-        *("version", "TLS"),
+        *("version", "WebSocket of HTTP/1.0", "TLS"),
     ],
 )
 def test_a_request_that_readers_may_disagree_about_is_refused_once_and_the_connection_closed(

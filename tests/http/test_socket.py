@@ -6,7 +6,7 @@ import contextlib
 import json
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -210,3 +210,14 @@ def test_a_frame_that_is_too_large_or_of_the_wrong_kind_is_closed_as_such(api: A
         with dialled(api, job, after=2) as link:
             link.send(content)
             assert to_the_end(link)[1] == code
+
+
+def test_a_client_that_goes_in_the_middle_is_no_error(make_api: Callable[..., Api], job: str) -> None:
+    """What it is sent, and what is expected of it, hear of it at the same time."""
+    api = make_api()
+    for after in (0, 999) * 50:
+        with dialled(api, job, after) as link:
+            link.socket.sendall(b"\x83\x80\0\0\0\0")  # an opcode that there is not: the server hangs up
+            assert to_the_end(link)[1] == 1002
+    api.stop()
+    assert "never retrieved" not in api.said()
