@@ -7,7 +7,8 @@ import sys
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
-from gunicorn.errors import AppImportError
+from gunicorn.arbiter import Arbiter
+from gunicorn.errors import AppImportError, HaltServer
 
 from callsheet.actors.pipelines import PipelineError
 from callsheet.config.gunicorn import gunicorn_options
@@ -51,9 +52,17 @@ def run_api(settings: Settings) -> None:
     it waits for threads that may be stuck in a file or in Redis, and takes a tenth of a second of CPU, which was two
     seconds on a loaded machine. Everything is closed by now. Raises SettingsError where an address is missing."""
     _ = settings.journal, settings.broker
+    master = os.getpid()
     try:
         Server(settings).run()
     except SystemExit as end:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except HaltServer as halt:  # a second process failed while gunicorn was ending for the first
+        status = halt.exit_status
+    else:
+        return
+    if status == Arbiter.APP_LOAD_ERROR and os.getpid() == master:
+        status = 2  # as for settings: why has been said, and the same again would not help
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.house.running import free_port
+
 
 def callsheet(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -54,6 +56,16 @@ def test_a_role_without_its_redis_says_so_in_one_line(command: str) -> None:
     assert answer.returncode == 2
     assert answer.stderr.startswith("callsheet: CALLSHEET_REDIS_URL is not set; `callsheet up` starts a private Redis")
     assert len(answer.stderr.splitlines()) == 1
+
+
+def test_an_api_without_its_pipelines_says_so_in_one_line_and_is_not_tried_again(
+    redis_url: str, tmp_path: Path
+) -> None:
+    settings = {"REDIS_URL": redis_url, "DATA": str(tmp_path), "PORT": str(free_port()), "API_WORKERS": "4"}
+    answer = callsheet("api", CALLSHEET_PIPELINES="no.such:thing", **{f"CALLSHEET_{n}": v for n, v in settings.items()})
+    assert answer.returncode == 2
+    assert "callsheet: CALLSHEET_PIPELINES: no.such:thing: No module named 'no'" in answer.stderr
+    assert "Traceback" not in answer.stderr
 
 
 @pytest.mark.parametrize(("command", "given"), [("up", False), ("up", True), ("api", True)])
