@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+import traceback
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -48,8 +50,7 @@ def find(reference: str) -> Pipeline:
         raise PipelineError(f"there is no file {path}")
     if file.suffix != ".py":
         raise PipelineError(f"{path} is no Python file; a file to run it on comes after --input")
-    sys.path.insert(0, str(file.parent))
-    module = import_module(file.stem)
+    module = _imported(file)
     found = {name: value for name, value in vars(module).items() if isinstance(value, Pipeline)}
     if attribute:
         found = {name: value for name, value in found.items() if name == attribute}
@@ -57,6 +58,23 @@ def find(reference: str) -> Pipeline:
         names = ", ".join(found) or "none"
         raise PipelineError(f"{path} must declare one pipeline, or you say which as {path}:NAME; there is: {names}")
     return next(iter(found.values()))
+
+
+def _imported(file: Path) -> ModuleType:
+    """The file as a module, by the name under which a service finds it. Raises PipelineError; of a traceback the lines
+    from the file on are shown, not ours before them."""
+    sys.path.insert(0, str(file.parent))
+    try:
+        module = import_module(file.stem)
+    except Exception as error:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename != str(file):
+            trace = trace.tb_next
+        traceback.print_exception(type(error), error, trace)
+        raise PipelineError(f"{file.name} cannot be imported") from None
+    if module.__file__ != str(file):
+        raise PipelineError(f"{file.name} has the name of another module, {module.__file__}: give it one of its own")
+    return module
 
 
 def describe(pipeline: Pipeline) -> str:

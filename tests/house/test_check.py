@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -100,6 +101,22 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(arguments: list[str], why: st
     assert done.returncode == 2
     assert why in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("text", ["import no_such_thing\n", "x = (\n"])
+def test_of_a_file_that_cannot_be_imported_its_own_lines_are_shown(tmp_path: Path, text: str) -> None:
+    (tmp_path / "broken.py").write_text(text)
+    done = check(str(tmp_path / "broken.py"))
+    assert done.returncode == 2
+    assert done.stderr.endswith("callsheet: broken.py cannot be imported\n")
+    assert re.findall(r'File "(.*)", line', done.stderr) == [str(tmp_path / "broken.py")]
+
+
+def test_a_file_by_the_name_of_another_module_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("")
+    done = check(str(tmp_path / "json.py"))
+    assert done.returncode == 2
+    assert "json.py has the name of another module" in done.stderr
 
 
 def test_one_of_several_is_named(tmp_path: Path) -> None:
