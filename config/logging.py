@@ -20,6 +20,7 @@ from callsheet.config.settings import Settings
 Event = MutableMapping[str, object]
 PASSWORD = re.compile(r"(\w+://[^\s/:@]*):[^\s/]*@")
 COLOURS = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m"}
+FIRST = ("timestamp", "level", "role", "event")
 # What these say at `info` our own roles say better.
 QUIET = ("dramatiq", "httpx", "httpcore", "asyncio", "faster_whisper", "urllib3", "filelock", "huggingface_hub")
 
@@ -27,10 +28,11 @@ QUIET = ("dramatiq", "httpx", "httpcore", "asyncio", "faster_whisper", "urllib3"
 def configure_logging(settings: Settings, role: str, stream: TextIO | None = None) -> None:
     """Send all logs of this process to `stream` (standard error), each line naming the role."""
     stream = stream or sys.stderr
+    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not stream.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=False),
+        structlog.processors.TimeStamper(fmt="iso", utc=as_json),
         _naming(role),
     ]
     structlog.configure(
@@ -44,7 +46,7 @@ def configure_logging(settings: Settings, role: str, stream: TextIO | None = Non
         cache_logger_on_first_use=False,  # a role's modules may log before their process is configured
     )
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_formatter(shared, _renderer(settings.log_format, stream)))
+    handler.setFormatter(_formatter(shared, render_json if as_json else ConsoleRenderer(colours=stream.isatty())))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
@@ -74,15 +76,10 @@ def _naming(role: str) -> structlog.typing.Processor:
     return add_role
 
 
-def _renderer(format_: str, stream: TextIO) -> structlog.typing.Processor:
-    if format_ == "json" or (format_ == "auto" and not stream.isatty()):
-        return render_json
-    return ConsoleRenderer(colours=stream.isatty())
-
-
 def render_json(_logger: object, _method: str, event: Event) -> str:
-    """One JSON object a line. JSON itself escapes what must not reach a terminal."""
-    return without_passwords(json.dumps(event, default=repr, ensure_ascii=True))
+    """One JSON object a line, the time (UTC) first. JSON itself escapes what must not reach a terminal."""
+    first = {name: event[name] for name in FIRST if name in event}
+    return without_passwords(json.dumps({**first, **event}, default=repr, ensure_ascii=True))
 
 
 class ConsoleRenderer:
