@@ -23,6 +23,7 @@ from callsheet.actors.failpoints import configure, failpoint
 from callsheet.actors.journal import Journal
 from callsheet.actors.keys import partition_of
 from callsheet.actors.leases import Held, Leases
+from callsheet.actors.outage import Outage
 from callsheet.actors.ownership import Ownership
 from callsheet.actors.pool import Pool
 from callsheet.actors.scripts import Call, Script
@@ -91,6 +92,8 @@ class Host:
         BACKLOG.set_function(lambda: self._deliverer.backlog)
         self._room = threading.Condition()
         self._in_hand = 0
+        self._joined = False  # the hosts of this journal
+        self._outage = Outage("the journal or the broker is away: effects wait", "effects go on")
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -164,6 +167,9 @@ class Host:
         self._hand_over(list(self.owned.values())[share:])
         if before != set(self.owned):
             log.info("partitions owned", count=len(self.owned), of=len(self.leases.keys))
+        if not self._joined:
+            self._joined = True
+            log.info("host ready", host=self.leases.host)
 
     def _read(self) -> None:
         owned_now = list(self.owned.values())  # in one step: another thread changes it
@@ -189,11 +195,13 @@ class Host:
     def _care(self) -> None:
         for owned in list(self.owned.values()):
             owned.retire_idle(self._settings.idle_seconds)
-        self._performer.retry_due()
         try:
+            self._performer.retry_due()
             self._performer.look_after([owned for owned in list(self.owned.values()) if not owned.lost])
         except performing.TROUBLE as error:
-            log.warning("effects wait: the journal or the broker is away", why=str(error))
+            self._outage.goes_on(error)
+        else:
+            self._outage.is_over()
 
     def _sweep(self) -> None:
         """Remove files that belong to no job: an upload whose submission never reached a mailbox."""
@@ -299,7 +307,6 @@ def run_host(settings: Settings) -> None:
     host.start()
     board = Board(settings.broker, "host").start()
     settle()
-    log.info("host ready", host=host.leases.host)
     stop.wait()
     host.stop()
     board.stop()

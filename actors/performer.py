@@ -98,18 +98,15 @@ class Performer:
         return f"{generation}.{work.life(self._redis)}"
 
     def retry_due(self) -> None:
-        """Take up again what failed a while ago."""
+        """Take up again what failed a while ago. Raises one of TROUBLE."""
         now = time.monotonic()
         with self._lock:
             due = [entry for entry in self._later if entry[0] <= now]
             self._later = [entry for entry in self._later if entry[0] > now]
         for _, owner, item in due:
             self.perform(owner, item)
-        try:
-            for entries in self._admission.due() if self._admission is not None else ():
-                self._perform_all(entries)
-        except TROUBLE as error:
-            log.warning("jobs wait for their turn: the journal is away", why=str(error))
+        for entries in self._admission.due() if self._admission is not None else ():
+            self._perform_all(entries)
 
     def _perform_all(self, entries: list[Entry]) -> None:
         for owner, item in entries:

@@ -66,7 +66,7 @@ def _imported(file: Path) -> ModuleType:
     sys.path.insert(0, str(file.parent))
     try:
         module = import_module(file.stem)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  it is shown, whatever it is
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename != str(file):
             trace = trace.tb_next

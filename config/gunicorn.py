@@ -5,10 +5,13 @@ from __future__ import annotations
 import signal
 from typing import Any
 
+import structlog
 from gunicorn.glogging import Logger
 
 from callsheet.config.process import die_with_parent
 from callsheet.config.settings import Settings
+
+log = structlog.get_logger("api")
 
 
 class PlainLogger(Logger):  # type: ignore[misc]  # gunicorn carries no type information
@@ -36,6 +39,7 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
         "accesslog": None,
         "loglevel": "warning" if settings.log_level == "info" else settings.log_level,
         "logger_class": PlainLogger,
+        "when_ready": lambda _arbiter: log.info("listening", address=settings.address),
         "post_fork": _post_fork,
         "proc_name": "callsheet api",
     }

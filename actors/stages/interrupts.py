@@ -9,6 +9,7 @@ import redis
 import structlog
 
 from callsheet.actors.keys import INTERRUPTS
+from callsheet.actors.outage import Outage
 
 log = structlog.get_logger("worker")
 PATIENCE = 1.0
@@ -20,6 +21,7 @@ class Interrupts:
     def __init__(self, redis_url: str, stop: Callable[[str, str, int], None]) -> None:
         self._redis = redis.Redis.from_url(redis_url, socket_connect_timeout=2.0, health_check_interval=5)
         self._stop = stop
+        self._outage = Outage("the journal is away: interrupts are not heard", "interrupts are heard again")
         self._closing = threading.Event()
         self.listening = threading.Event()
         self._thread = threading.Thread(target=self._run, name="interrupts", daemon=True)
@@ -35,7 +37,7 @@ class Interrupts:
             try:
                 self._listen()
             except (redis.RedisError, OSError) as error:
-                log.warning("interrupts are not heard for now", why=type(error).__name__)
+                self._outage.goes_on(error)
                 self.listening.clear()
                 self._closing.wait(PATIENCE)
         self._redis.close()
@@ -47,6 +49,7 @@ class Interrupts:
                 message = channel.get_message(timeout=PATIENCE)
                 if message and message["type"] == "subscribe":
                     self.listening.set()
+                    self._outage.is_over()
                 elif message and message["type"] == "message":
                     self._heard(message["data"])
 

@@ -293,8 +293,11 @@ class StageRun:
         """Report the end, and take back what was published if it does not count."""
         heard = deliver(self._tools.jobs, self.job, ending, hurried=lambda: self.sign.reason == "shutdown")
         failpoint("worker.reported")
-        ignored = {} if heard.counts else {"counts": heard.counts}  # None: nobody has answered
-        self._log.info("stage over", outcome=type(ending).__name__.lower(), **ignored)
+        facts = {} if heard.counts else {"counts": heard.counts}  # None: nobody has answered
+        if isinstance(ending, Failed):
+            self._log.warning("stage over", outcome="failed", code=ending.code, why=ending.message, **facts)
+        else:
+            self._log.info("stage over", outcome=type(ending).__name__.lower(), **facts)
         if isinstance(ending, Succeeded) and heard.counts is False:
             self._tools.store.withdraw(self.job, self._folder)
         if isinstance(ending, Stopped) and ending.reason == "interrupted":
@@ -316,7 +319,6 @@ class StageRun:
         return Failed(self.stage, self.token, code, message, retryable)
 
     def _raised(self, raised: Raised) -> Failed:
-        self._log.warning("the stage failed", code=raised.code, why=raised.message)
         if raised.details:
-            self._log.info("its traceback", details=raised.details)
+            self._log.warning("the stage raised", exception=raised.details)
         return self._failed(raised.code, raised.message, retryable=raised.retryable)

@@ -62,6 +62,7 @@ def test_killed_and_restarted_under_load_it_has_all_it_accepted(service: Service
     assert {job.status for job in service.check().values()} == {"completed"}
     no_dispatch_ran_twice(workers)
     assert all(host.alive for host in hosts)
+    assert all(host.said().count("effects wait") <= 2 for host in hosts), "an outage is told more than once"
     assert service.unavailable > 0 or seconds == 0.0, "the load did not notice"
 
 
