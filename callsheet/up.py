@@ -181,7 +181,7 @@ def _greeting(settings: Settings) -> str:
     return (
         f"\nCallsheet is ready: {url}\n{how}"
         f"Try it:  curl{key} -F {file} -F pipeline=transcribe {url}/v1/jobs\n"
-        f"Read on: {url}/docs\n"
+        f"Browser: {url}/try\nRead on: {url}/docs\n"
         "Ctrl-C stops everything.\n\n"
     )
 

@@ -29,6 +29,7 @@ _DOORS = msgspec.json.encode(
         health="/healthz",
         readiness="/readyz",
         docs="/docs",
+        forms="/try",
         openapi="/openapi.json",
         asyncapi="/asyncapi.json",
     )

@@ -168,6 +168,7 @@ class Doors(msgspec.Struct, frozen=True):
     health: str
     readiness: str
     docs: str
+    forms: str = msgspec.field(name="try")
     openapi: str
     asyncapi: str
 

@@ -46,7 +46,7 @@ def forms_page(pipelines: Pipelines, *, needs_keys: bool) -> bytes:
         '<meta name=viewport content="width=device-width, initial-scale=1">'
         f'<style>{STYLE}</style></head><body data-events="{" ".join(BODIES)}">'
         "<h1>Try it</h1><p>Each form sends what its pipeline takes to this service, and shows the job as it runs. "
-        'What stands behind it: <a href="/docs">the interface</a>.</p><noscript>The forms need JavaScript.</noscript>'
+        'How a program does that: <a href="/docs">the API</a>.</p><noscript>The forms need JavaScript.</noscript>'
         f"{_KEY if needs_keys else ''}{_JOBS}{forms}<script>{SCRIPT}</script></body></html>\n"
     ).encode()
 
@@ -71,12 +71,13 @@ def _view(name: str) -> str:
     """Where a job of the pipeline is shown."""
     return (
         f'<section class=job hidden tabindex=-1 aria-label="A job of {name}"><p><strong role=status></strong> '
-        "<span class=file></span> <code></code><p role=alert></p><progress max=1 aria-label=Progress></progress>"
+        "<span class=file></span> <code></code><p role=alert></p><div class=whole>"
+        "<progress max=1 aria-label=Progress></progress>"
         "<p><button type=button name=cancel disabled>Cancel</button> <label>Retry from <select name=stage disabled>"
         "</select></label> <button type=button name=retry disabled>Retry</button>"
         "<h4>Artifacts</h4><ul class=artifacts></ul><div class=pictures></div>"
         f"<h4>Events, the newest {MOST_EVENTS}</h4><div class=events tabindex=0 role=region aria-label=Events>"
-        f"<ol data-most={MOST_EVENTS}></ol></div><h4>Result</h4><pre tabindex=0></pre></section>"
+        f"<ol data-most={MOST_EVENTS}></ol></div><h4>Result</h4><pre tabindex=0></pre></div></section>"
     )
 
 

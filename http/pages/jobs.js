@@ -93,6 +93,7 @@ class JobList {
       this.rows.set(job.id, row);
       if (this.body.rows[place] !== row.line) this.body.insertBefore(row.line, this.body.rows[place] ?? null);
       row.fill(job);
+      views.get(job.pipeline)?.progressed(job);
     });
   }
 

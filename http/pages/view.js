@@ -10,7 +10,7 @@ class View {
   constructor(section) {
     const part = (selector) => section.querySelector(selector);
     Object.assign(this, { section, status: part("[role=status]"), file: part(".file"), id: part("code") });
-    Object.assign(this, { trouble: part("[role=alert]"), bar: part("progress"), result: part("pre") });
+    Object.assign(this, { trouble: part("[role=alert]"), whole: part(".whole"), bar: part("progress"), result: part("pre") });
     Object.assign(this, { artifacts: part(".artifacts"), pictures: part(".pictures"), events: part(".events ol") });
     Object.assign(this, { cancel: part("[name=cancel]"), stages: part("[name=stage]"), retry: part("[name=retry]") });
     this.cancel.addEventListener("click", () => this.trying(() => this.command("cancel", {})));
@@ -28,7 +28,7 @@ class View {
     }
   }
 
-  // Nothing of the job that was shown before stays.
+  // Nothing of the job that was shown before stays; where none comes, only the trouble is seen.
   clear(status = "") {
     this.watch?.leave();
     Object.assign(this, { watch: null, job: null, published: "" });
@@ -37,12 +37,13 @@ class View {
     this.allow([]);
     this.bar.removeAttribute("value");
     this.status.textContent = status;
+    this.whole.hidden = !status;
     this.section.hidden = false;
   }
 
   // From its first event on, whether it runs or has ended.
   open(job) {
-    this.clear();
+    this.clear(job.status);
     this.id.textContent = job.id;
     this.update(job);
     this.follow("");
@@ -94,12 +95,15 @@ class View {
     this.status.textContent = job.error ? `${job.status}: ${job.error.message}` : job.status;
     this.result.textContent = job.result ? JSON.stringify(job.result, null, 2) : "";
     this.allow(job.allowed_actions, job.stages);
-    // Until its end the bar just moves: how far each stage is, its events say.
-    if (job.allowed_actions.includes("retry")) this.bar.value = job.progress;
-    else this.bar.removeAttribute("value");
+    this.bar.value = job.progress;
     const files = job.artifacts.map(({ url, sha256 }) => `${url} ${sha256}`).join("\n");
     if (files !== this.published) this.publish(job.artifacts);
     this.published = files;
+  }
+
+  // How far the whole job is no event says: the list of jobs does.
+  progressed({ id, seq, progress }) {
+    if (id === this.job?.id && seq > this.job.seq) this.bar.value = progress;
   }
 
   allow(actions, stages = []) {

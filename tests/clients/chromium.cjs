@@ -51,6 +51,7 @@ exports.shown = (article) => article.evaluate(async (element) => {
     job: element.querySelector(".job code").textContent,
     file: element.querySelector(".job .file").textContent,
     status: element.querySelector(".job [role=status]").textContent,
+    whole: !element.querySelector(".whole").hidden,
     trouble: element.querySelector(".job [role=alert]").textContent,
     events: [...element.querySelectorAll(".events li")].map((line) => line.textContent.trim()),
     artifacts: [...element.querySelectorAll(".artifacts a")].map((link) => [link.textContent, link.getAttribute("href")]),

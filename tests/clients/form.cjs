@@ -3,7 +3,7 @@
 //   form.cjs URL PIPELINE FILE PARAMS [KEY] [cancel | retry:STAGE | retried | hide]
 //
 // First a line with the job's id, as soon as the page shows it; at the job's end one line of JSON. A cancel is pressed
-// once a stage has started, a retry once the job has failed: its end is then the next one, as it is of one that is
+// once the bar shows that it goes on, a retry once the job has failed: its end is then the next one, as it is of one that is
 // `retried` by somebody else after the line `ended`. A page that hides is seen again when the job has ended; a line
 // `hidden` says that it has let go of its feeds.
 const fs = require("fs");
@@ -32,7 +32,7 @@ async function fill(page, noticed) {
     || document.querySelector(`${view} [role=alert]`).textContent, {}, view);
   console.log(await article.$eval(".job code", (element) => element.textContent));
   if (then === "cancel") {
-    await told(page, "StageStarted");
+    await page.waitForFunction((view) => document.querySelector(`${view} progress`).value > 0, {}, view);
     await (await article.$("[name=cancel]")).click();
   }
   if (then?.startsWith("retry:")) {

@@ -205,12 +205,16 @@ def test_a_cancel_and_what_is_refused_are_shown(
     browser = browse(api.url, {}, "", "cancel")
     job = browser.line()
     token = stages.start(job, "one")
+    stages.progress(job, "one", token, 1, 0.5)
     eventually(lambda: client.get(f"/v1/jobs/{job}").json()["status"] == "cancelling")
     assert stages.jobs.ask(job, Stopped("one", token)).ok
-    assert browser.end()["status"] == "cancelled"
+    seen = browser.end()
+    assert (seen["status"], seen["whole"]) == ("cancelled", True)
     refused = browse(api.url, {"tags": "7"})
     assert refused.line() == ""
-    assert refused.end()["trouble"].startswith("The parameters do not fit the pipeline: ")
+    seen = refused.end()
+    assert seen["trouble"].startswith("The parameters do not fit the pipeline: ")
+    assert not seen["whole"], "it shows a job where there is none"
 
 
 def test_a_retry_from_a_stage_goes_on_after_the_last_event_that_was_shown(
