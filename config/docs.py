@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from callsheet.config.kinds import MIB
+from callsheet.config.kinds import GIB, MIB
 from callsheet.config.settings import PREFIX, Settings
 
 PAGE = Path("docs/settings.md")
@@ -39,8 +39,12 @@ def _default(name: str, field: FieldInfo) -> str:
         return "by machine"
     if value is None or value == "":
         return "unset"
+    if value == ():
+        return "none"
     if name.endswith("_bytes"):
-        return f"`{value // MIB}MiB`"
+        return f"`{value // GIB}GiB`" if value % GIB == 0 else f"`{value // MIB}MiB`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     if isinstance(value, tuple):
         return f"`{','.join(map(str, value))}`"
     return f"`{value:g}`" if isinstance(value, float) and value < 1e6 else f"`{value}`"

@@ -97,9 +97,7 @@ class Settings(BaseSettings):
 
     # The API
     api_workers: Count = Field(2, description="Processes that answer HTTP.")
-    max_upload_bytes: Size = Field(
-        ByteSize(500 * MIB), description="Largest upload; more is answered 413. Takes `500MiB` too."
-    )
+    max_upload_bytes: Size = Field(ByteSize(500 * MIB), description="Largest upload; more is answered 413.")
     upload_keep_seconds: Seconds = Field(
         DAY, description="How long an upload in pieces (tus) is kept after something of it last arrived."
     )

@@ -69,7 +69,9 @@ def look_at_store(settings: Settings) -> Iterator[Finding]:
             store.remove_job(job)
         yield ok("store", f"{where} takes files")
     except (CallsheetError, SettingsError, OSError) as error:
-        todo = "start it, or correct CALLSHEET_STORE_* (docs/storage.md)" if settings.store_url else "see docs/storage.md"
+        todo = (
+            "start it, or correct CALLSHEET_STORE_* (docs/storage.md)" if settings.store_url else "see docs/storage.md"
+        )
         yield Finding("store", "problem", f"{where} takes no file: {error}", todo)
 
 
