@@ -84,7 +84,8 @@ def _refuse(job: Job | None, code: str, detail: str = "") -> Decision:
 def _reason(job: Job, code: str) -> str:
     if code != UNKNOWN_STAGE:
         return ""
-    return f"its stages are: {', '.join(spec.name for spec in job.graph)}"
+    names = (f"{spec.name}, {spec.name}:N" if spec.each else spec.name for spec in job.graph)
+    return f"its stages are: {', '.join(names)}"
 
 
 def _submit(message: m.Submit, now: int, jitter: float, policy: Policy) -> Decision:

@@ -128,7 +128,7 @@ def test_a_retry_from_one_instance_leaves_another_that_failed_alone() -> None:
 def test_a_retry_from_a_stage_that_does_not_exist_is_refused(name: str) -> None:
     play = completed(Play(FAN), items=("x",))
     outcome = play.tell(m.Retry(name)).outcome
-    assert (outcome.code, outcome.detail) == ("unknown_stage", "its stages are: plan, clip, join")
+    assert (outcome.code, outcome.detail) == ("unknown_stage", "its stages are: plan, clip, clip:N, join")
     assert play.job.attempt == 1
 
 
