@@ -60,24 +60,25 @@ class JobList {
 
   async look() {
     this.stale = true;
-    if (this.looking) return;
-    this.looking = true;
-    for (let pause = firstPause; this.stale && !this.section.hidden; await sleep(pause)) {
+    const { watch } = this;
+    if (this.looking === watch) return;
+    this.looking = watch; // with another key somebody else looks, and does not wait for this one
+    for (let pause = firstPause; this.stale && watch === this.watch; await sleep(pause)) {
       this.stale = false;
-      const { watch } = this;
       try {
         const { jobs } = await askJson("/v1/jobs?limit=20");
-        if (watch !== this.watch) continue;
+        if (watch !== this.watch) return;
         this.draw(jobs);
         this.said.textContent = jobs.length ? "" : "There are none yet.";
         pause = firstPause;
       } catch (error) {
+        if (watch !== this.watch) return;
         this.said.textContent = error.message;
         this.stale = true;
         pause = Math.min(2 * pause, lastPause);
       }
     }
-    this.looking = false;
+    if (this.looking === watch) this.looking = null;
   }
 
   // Lines that stay are not moved: one may have the focus.

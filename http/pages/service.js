@@ -10,7 +10,8 @@ async function ask(path, options = {}) {
   const answer = await fetch(path, { ...options, headers });
   if (answer.ok) return answer;
   const problem = await answer.json().catch(() => ({}));
-  const text = [problem.title ?? answer.statusText, problem.detail].filter(Boolean).join(": ");
+  const title = answer.status === 401 && key?.value ? "This key is not known" : problem.title ?? answer.statusText;
+  const text = [title, problem.detail].filter(Boolean).join(": ");
   throw Object.assign(new Error(text), { status: answer.status });
 }
 

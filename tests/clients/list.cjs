@@ -2,9 +2,9 @@
 //
 //   list.cjs URL FOLDER FILE STATUS PICTURES [KEY]
 //
-// Each time the list changes a line of JSON: its rows as lists of text. Once there is one with that file name and that
-// status, its name is chosen with the keyboard; when what is shown then has completed, with so many pictures, a line
-// with all that.
+// With a key, another one is tried first. Each time the list changes a line of JSON: its rows as lists of text. Once
+// there is one with that file name and that status, its name is chosen with the keyboard; when what is shown then has
+// completed, with so many pictures, a line with all that.
 const { shown, withPage } = require("./chromium.cjs");
 
 const [url, folder, file, status, count, key] = process.argv.slice(2);
@@ -24,8 +24,18 @@ async function look(page, noticed) {
     new MutationObserver(look).observe(body, { subtree: true, childList: true, characterData: true, attributes: true });
   });
   if (key) {
+    await page.evaluate(() => { // no pause ends: whoever has the right key does not wait for one after a wrong key
+      window.held = window.setTimeout;
+      window.setTimeout = () => 0;
+    });
+    await page.type("#key", "another");
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => document.querySelector(".jobs [role=status]").textContent === "This key is not known");
+    await page.$eval("#key", (element) => element.select());
     await page.type("#key", key);
     await page.keyboard.press("Enter");
+    await page.waitForSelector(".jobs tbody tr");
+    await page.evaluate(() => { window.setTimeout = window.held; });
   }
   const pipeline = await page.waitForFunction((file, status) => {
     const row = [...document.querySelectorAll(".jobs tbody tr")].find(({ cells }) =>
