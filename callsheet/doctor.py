@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import typer
 
-from callsheet.actors.telemetry.checkup import Finding, look_at_servers, look_at_store, ok
+from callsheet.actors.telemetry.checkup import Finding, look_at_pipelines, look_at_servers, look_at_store, ok
 from callsheet.config.redis_server import Kind, check_server, find_server, socket_path, socket_url
 from callsheet.config.settings import Settings, SettingsError
 from callsheet.media import ffmpeg, weights
@@ -32,6 +32,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _ffmpeg()
     yield from _model(settings)
     yield from _traces(settings)
+    yield from look_at_pipelines(settings)
     yield from _port(settings)
     urls, found = _addresses(settings)
     yield from found

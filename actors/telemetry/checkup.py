@@ -55,6 +55,14 @@ def look_at_servers(settings: Settings, journal_url: str, broker_url: str) -> It
         yield Finding("redis", "problem", f"did not answer while it was looked at ({error})", "ask again")
 
 
+def look_at_pipelines(settings: Settings) -> Iterator[Finding]:
+    """Those that the settings name are there."""
+    try:
+        yield ok("pipelines", ", ".join(load_pipelines(settings.pipelines)))
+    except PipelineError as error:
+        yield Finding("pipelines", "problem", str(error), "correct CALLSHEET_PIPELINES, or install what it names")
+
+
 def look_at_store(settings: Settings) -> Iterator[Finding]:
     """The store takes a file, and lets it go again."""
     where = settings.store_url or str(settings.data / "store")
@@ -156,10 +164,8 @@ def _hosts(client: Any) -> Iterator[Finding]:
 def _workers(settings: Settings, board: Board) -> Iterator[Finding]:
     try:
         pipelines = load_pipelines(settings.pipelines)
-    except PipelineError as error:
-        yield Finding("pipelines", "problem", str(error), "correct CALLSHEET_PIPELINES, or install what it names")
+    except PipelineError:  # told before
         return
-    yield ok("pipelines", ", ".join(pipelines))
     wanted = {spec.queue for pipeline in pipelines.values() for spec in pipeline.specs}
     slots = _slots(board)
     for queue in sorted(wanted):

@@ -126,6 +126,11 @@ def test_what_is_wrong_with_this_machine_is_said(settings: Settings, tmp_path: P
     assert problems(found).keys() >= {"data", "port", "model", "pipelines", "store", "hosts"}
 
 
+def test_pipelines_are_looked_at_before_anything_runs(settings: Settings) -> None:
+    update = {"redis_url": "redis://127.0.0.1:1/0", "pipelines": ("no.such:pipeline",)}
+    assert problems(list(examine(settings.model_copy(update=update)))).keys() >= {"journal", "pipelines"}
+
+
 def test_settings_that_cannot_work_are_one_problem() -> None:
     code, said = doctor("--json", bind="0.0.0.0", auth="off")
     (finding,) = json.loads(said)["findings"]
