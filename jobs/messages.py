@@ -144,10 +144,11 @@ class Stopped(Ending, frozen=True, tag=True):
 
 
 class Fired(msgspec.Struct, frozen=True, tag_field="type", tag=True):
-    """A timer that the job set has come due. `token` is what it was set with."""
+    """A timer that the job set has come due. `token` is what it was set with; `late`: ms since it was due."""
 
     timer: str
     token: int
+    late: int = 0
 
 
 class Delivered(msgspec.Struct, frozen=True, tag_field="type", tag=True):

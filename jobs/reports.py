@@ -18,6 +18,7 @@ MAX_LOG_LINES = 1_000
 MAX_LINE = 500
 # A journal never grows past this by progress, log lines and partial results; what ends the job is always written.
 MAX_CHATTER_SEQ = 50_000
+LATE = 1_000  # ms: a timer fires that late only when nobody could fire it, and so nobody could be heard either
 
 
 def _current(draft: Draft, report: m.Report, *statuses: str) -> StageState | None:
@@ -190,6 +191,8 @@ def timer_fired(draft: Draft, fired: m.Fired) -> str | None:
     match kind, state.status:
         case "retry", "waiting" if state.retry_at is not None and draft.job.status in LIVE:
             draft.dispatch(state)
+        case "alive", "running" if fired.late > LATE:
+            draft.alive(state)  # the journal or its hosts were away: the worker has as long again to be heard
         case "alive", "running":
             draft.interrupt(state)
             _fail(draft, state, e.StageFailed("worker_lost", "the worker fell silent", retryable=True, lost=True))

@@ -18,6 +18,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec.structs import replace
 
 from callsheet.actors.committer import Committer
 from callsheet.actors.journal import OutboxItem
@@ -25,6 +26,7 @@ from callsheet.actors.stores.folder import FolderStore
 from callsheet.jobs import messages as m
 from callsheet.jobs.effects import Dispatch
 from callsheet.jobs.graph import StageSpec
+from callsheet.jobs.reports import LATE
 from tests.actors.kit import AGAIN, ENDED, ONE, PAIR, POLICY, START, as_hash, submission
 from tests.actors.model import Model
 from tests.actors.rehearsal import KEYS, STEPS, CrashError, RehearsalHost, rehearse
@@ -183,15 +185,17 @@ class Partition(RuleBasedStateMachine):
     # -- timers
 
     @precondition(lambda self: self.model.timers)
-    @rule(data=st.data(), zombie=st.booleans())
-    def timers_come_due(self, data: st.DataObject, zombie: bool) -> None:
+    @rule(data=st.data(), zombie=st.booleans(), late=st.sampled_from([1, 10 * LATE]))
+    def timers_come_due(self, data: st.DataObject, zombie: bool, late: int) -> None:
+        """In time, as far as anybody can tell, or after the journal was away."""
         due = data.draw(st.lists(st.sampled_from(sorted(self.model.timers)), min_size=1, unique=True))
         epoch = self.epoch - zombie
         self._heartbeats_ahead_of(due)
         before = set(self.model.mailbox)
-        for member in due:
-            self.client.zadd(KEYS.timers, {member: 1})
-        # No more than these, the earliest: others may have come due by the server's clock.
+        now = int(self.client.time()[0]) * 1000
+        for member, at in self.client.zrange(KEYS.timers, 0, -1, withscores=True):
+            # These are the earliest, and no more are taken: others may have come due by the server's clock.
+            self.client.zadd(KEYS.timers, {member: now - late if member.decode() in due else max(at, now)})
         args = ["fire", [KEYS.epoch, KEYS.timers, KEYS.tokens, KEYS.mailbox], [epoch, len(due)]]
         answer = self.committer.run(*args)  # type: ignore[arg-type]
         assert answer == (b"FENCED" if zombie else len(due))
@@ -202,7 +206,7 @@ class Partition(RuleBasedStateMachine):
         tokens = {member: self.model.timers.pop(member)[0] for member in due}
         self.settle()
         new = [fields for entry, fields in self.model.mailbox.items() if entry not in before]
-        fired = [(f[b"job"].decode(), m.decode_message(f[b"body"])) for f in new]
+        fired = [(f[b"job"].decode(), replace(m.decode_message(f[b"body"]), late=0)) for f in new]
         expected = [(member.partition("|")[0], m.Fired(member.partition("|")[2], tokens[member])) for member in due]
         assert sorted(fired, key=repr) == sorted(expected, key=repr)
 

@@ -14,6 +14,7 @@ import redis
 
 from callsheet.actors.errors import Unavailable
 from callsheet.actors.keys import PartitionKeys, new_job_id
+from callsheet.jobs import messages as m
 from tests.actors.kit import ENDED, check_job, submission
 from tests.faults.conftest import PARTITIONS, Service, no_dispatch_ran_twice
 from tests.http.service import Api
@@ -44,6 +45,20 @@ def more(service: Service, count: int) -> Callable[[], bool]:
     """Whether so many more submissions were accepted since now."""
     then = len(service.accepted)
     return lambda: len(service.accepted) >= then + count
+
+
+def test_away_for_longer_than_a_worker_may_be_silent_it_costs_no_stage_that_runs(service: Service) -> None:
+    service.host().ready()
+    (job,) = service.submit(1)
+    token = eventually(lambda: (found := service.jobs.job(job)) and found.stages["a"].token)
+    assert service.jobs.ask(job, m.Claim("a", token, "w")).ok
+    timers, alive = service.keys(job).timers, f"{job}|alive:a"
+    due = service.client.zscore(timers, alive)
+    service.journal.kill()
+    threading.Event().wait(6.0)  # the length of the outage; a worker is lost after 4 seconds
+    service.journal.start()
+    eventually(lambda: service.client.zscore(timers, alive) != due, why="the timer does not fire")
+    assert service.jobs.ask(job, m.Succeeded("a", token)).ok, "its work was for nothing"
 
 
 @pytest.mark.parametrize("seconds", [0.0, 2.0])

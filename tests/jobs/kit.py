@@ -158,11 +158,11 @@ class Play:
 
     # What the timer service does.
 
-    def ring(self, timer: str) -> m.Fired:
+    def ring(self, timer: str, late: int = 0) -> m.Fired:
         """The timer comes due: it is not set any more, and its message is on its way."""
         due = self.timers.pop(timer)
-        self.now = max(self.now, due.due)
-        fired = m.Fired(timer, due.token)
+        self.now = max(self.now, due.due + late)
+        fired = m.Fired(timer, due.token, late)
         self.late.append(fired)
         return fired
 
@@ -170,8 +170,8 @@ class Play:
         self.late.remove(fired)
         return self.tell(fired)
 
-    def fire(self, timer: str) -> Decision:
-        return self.deliver(self.ring(timer))
+    def fire(self, timer: str, late: int = 0) -> Decision:
+        return self.deliver(self.ring(timer, late))
 
 
 def output(play: Play, stage: str, name: str) -> FileRef:

@@ -51,9 +51,9 @@ def test_every_effect_of_the_outbox_comes_back_from_its_bytes(effect: OutboxEffe
 
 
 def test_the_json_of_a_message_is_what_others_write_too() -> None:
-    raw = b'{"type":"Fired","timer":"alive:a","token":7}'
-    assert m.decode_message(raw) == m.Fired("alive:a", 7)
-    assert m.encode_message(m.Fired("alive:a", 7)) == raw
+    raw = b'{"type":"Fired","timer":"alive:a","token":7,"late":3}'
+    assert m.decode_message(raw) == m.Fired("alive:a", 7, 3)
+    assert m.encode_message(m.Fired("alive:a", 7, 3)) == raw
     assert m.decode_message(b'{"type":"FilesRemoved"}') == m.FilesRemoved()
 
 

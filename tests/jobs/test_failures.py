@@ -8,6 +8,7 @@ from callsheet.jobs import events as e
 from callsheet.jobs import messages as m
 from callsheet.jobs.draft import Policy
 from callsheet.jobs.effects import Interrupt, SetTimer
+from callsheet.jobs.reports import LATE
 from tests.jobs.kit import FAN, LINEAR, START, STRICT_FAN, Play, body, interrupts, types
 
 
@@ -63,6 +64,15 @@ def test_a_retry_timer_counts_once_and_only_with_its_token() -> None:
     fired = play.ring("retry:a")
     assert types(play.deliver(fired)) == ["StageDispatched"]
     assert play.tell(fired).outcome.code == "stale_report"
+
+
+def test_a_worker_that_nobody_could_hear_for_a_while_has_as_long_again_to_be_heard() -> None:
+    play = Play(LINEAR)
+    play.claim("a")
+    assert play.fire("alive:a", late=LATE + 1).events == ()
+    assert play.stage("a").status == "running"
+    assert play.timers["alive:a"] == SetTimer("alive:a", 2, play.now + Policy().lost_after)
+    assert types(play.fire("alive:a", late=LATE)) == ["StageFailed", "StageRetryScheduled"]
 
 
 def test_a_retry_timer_that_nobody_set_does_not_start_a_stage_before_its_turn() -> None:
