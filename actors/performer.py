@@ -26,13 +26,18 @@ from callsheet.jobs.messages import FilesRemoved, Undecodable
 
 log = structlog.get_logger("host")
 RETRY_SECONDS = 1.0
+STOP_SECONDS = 5.0
 FAILED_SECONDS = 30.0  # after an error that nobody expected
 TROUBLE = (BrokerError, redis.RedisError, OSError, Unavailable)
 
 
+_Queue = SimpleQueue[tuple[Ownership, OutboxItem] | None]
+
+
 class Performer:
-    """A few threads that take effects in the order in which they were committed. `deliver` takes webhooks off them: a
-    receiver is slow for as long as it likes.
+    """A few threads that take effects in the order in which they were committed. Those that remove files have threads of
+    their own: a store that is slow, or a thousand jobs that expire together, hold up no stage. `deliver` takes webhooks
+    off them: a receiver is slow for as long as it likes.
     """
 
     def __init__(
@@ -50,19 +55,22 @@ class Performer:
         self._store = store
         self._deliver = deliver
         self._admission = admission
-        self._queue: SimpleQueue[tuple[Ownership, OutboxItem] | None] = SimpleQueue()
+        self._queue, self._removals = _Queue(), _Queue()
         self._later: list[tuple[float, Ownership, OutboxItem]] = []
         self._lock = threading.Lock()
         self._generation = ""
         self._threads = [
-            threading.Thread(target=self._loop, name=f"performer-{n}", daemon=True) for n in range(threads)
+            threading.Thread(target=self._loop, args=[queue], name=f"performer-{name}-{n}", daemon=True)
+            for name, queue in (("all", self._queue), ("files", self._removals))
+            for n in range(threads)
         ]
         for thread in self._threads:
             thread.start()
 
     def perform(self, owner: Ownership, item: OutboxItem) -> None:
         """Have an effect performed soon, by another thread."""
-        self._queue.put((owner, item))
+        queue = self._removals if isinstance(item.effect, Tidy | RemoveFiles) else self._queue
+        queue.put((owner, item))
 
     def look_after(self, owners: list[Ownership]) -> None:
         """For each that was not seen to since it was taken, or since one of the servers began anew: perform what an
@@ -116,13 +124,15 @@ class Performer:
         """End the threads once what was asked for is done."""
         for _ in self._threads:
             self._queue.put(None)
+            self._removals.put(None)
+        deadline = time.monotonic() + STOP_SECONDS
         for thread in self._threads:
-            thread.join(5)
+            thread.join(max(0.0, deadline - time.monotonic()))
         self._broker.close()
         self._redis.close()
 
-    def _loop(self) -> None:
-        while (entry := self._queue.get()) is not None:
+    def _loop(self, queue: _Queue) -> None:
+        while (entry := queue.get()) is not None:
             owner, item = entry
             if owner.lost:
                 continue  # the next owner finds it in the outbox

@@ -6,6 +6,7 @@ that every lease is about. So a freeze at a failpoint stands for both.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from queue import Empty
 from typing import Any
@@ -131,11 +132,10 @@ class RehearsalHost:
     def effects(self) -> list[OutboxItem]:
         """What it has in hand to perform, taken out."""
         items = []
-        try:
-            while entry := self.performer._queue.get_nowait():
-                items.append(entry[1])
-        except Empty:
-            pass
+        for queue in (self.performer._queue, self.performer._removals):
+            with contextlib.suppress(Empty):
+                while entry := queue.get_nowait():
+                    items.append(entry[1])
         return items
 
     def end(self) -> None:
