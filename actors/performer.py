@@ -59,6 +59,7 @@ class Performer:
         self._later: list[tuple[float, Ownership, OutboxItem]] = []
         self._lock = threading.Lock()
         self._generation = ""
+        self._away_until = 0.0  # the broker has just failed: no other dispatch is tried, and complained of, before that
         self._threads = [
             threading.Thread(target=self._loop, args=[queue], name=f"performer-{name}-{n}", daemon=True)
             for name, queue in (("all", self._queue), ("files", self._removals))
@@ -136,12 +137,17 @@ class Performer:
             owner, item = entry
             if owner.lost:
                 continue  # the next owner finds it in the outbox
+            dispatch = isinstance(item.effect, Dispatch)
+            if dispatch and time.monotonic() < self._away_until:
+                self._put_off(RETRY_SECONDS, owner, item)
+                continue
             try:
                 self._perform(owner, item)
             except JournalDownError as error:
                 owner.lose(str(error))
             except TROUBLE as error:
                 log.warning("effect put off", effect=type(item.effect).__name__, job=item.job, why=str(error))
+                self._away_until = time.monotonic() + RETRY_SECONDS if dispatch else self._away_until
                 self._put_off(RETRY_SECONDS, owner, item)
             except Exception:  # a bug in one effect ends neither the thread nor the effect
                 log.exception("effect failed", effect=type(item.effect).__name__, job=item.job)

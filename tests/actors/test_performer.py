@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
+import structlog
 
 from callsheet.actors.blocking import BlockingJobs
 from callsheet.actors.host import Host
@@ -20,11 +23,16 @@ from tests.waiting import eventually
 PARTITIONS = 4
 
 
-@pytest.fixture
-def host(settings: Settings) -> Iterator[Host]:
+def started(settings: Settings) -> Host:
     host = Host(settings.model_copy(update={"partitions": PARTITIONS}))
     host.start()
     eventually(lambda: len(host.owned) == PARTITIONS)
+    return host
+
+
+@pytest.fixture
+def host(settings: Settings) -> Iterator[Host]:
+    host = started(settings)
     yield host
     host.stop()
 
@@ -45,6 +53,28 @@ def submitted(jobs: BlockingJobs) -> str:
 def is_offered(client: Any, job: str) -> bool:
     """Whether the broker has the job's first stage."""
     return bool(client.hexists(PartitionKeys(partition_of(job, PARTITIONS)).dispatched, f"{job}|2"))
+
+
+def test_a_broker_that_is_away_is_tried_and_complained_of_once_in_a_while_however_many_wait(
+    settings: Settings, make_redis: Callable[..., RedisServer]
+) -> None:
+    broker = make_redis("broker")
+    host = started(settings.model_copy(update={"broker_url": broker.url}))
+    jobs = BlockingJobs(settings.journal, partitions=PARTITIONS, reply_timeout=60.0)
+    broker.kill()
+    try:
+        with structlog.testing.capture_logs() as lines:
+            waiting = [submitted(jobs) for _ in range(300)]
+            begun = time.monotonic()
+            eventually(lambda: time.monotonic() > begun + 3)  # it would have tried each of them three times
+        complaints = [line for line in lines if line["event"] == "effect put off"]
+        assert 0 < len(complaints) < len(waiting) / 2
+        broker.start()
+        with redis.Redis.from_url(settings.journal) as client:
+            eventually(lambda: all(is_offered(client, job) for job in waiting))
+    finally:
+        host.stop()
+        jobs.close()
 
 
 def test_files_that_do_not_go_hold_up_no_stage(
