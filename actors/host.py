@@ -42,7 +42,7 @@ from callsheet.jobs.draft import Policy
 
 log = structlog.get_logger("host")
 READ_BLOCK_MS = 200
-READ_COUNT = 200
+READ_COUNT = 200  # of a mailbox, and of all of them no more than the host may hold
 FIRE_SECONDS = 0.2
 FIRE_COUNT = 200
 CARE_SECONDS = 0.5
@@ -178,7 +178,8 @@ class Host:
             self._stopping.wait(0.05)
             return
         cursors = {name: owned.cursor for name, owned in streams.items()}
-        for name, entries in self._redis.xread(cursors, count=READ_COUNT, block=READ_BLOCK_MS) or []:
+        each = max(1, min(READ_COUNT, self._settings.host_capacity // len(streams)))
+        for name, entries in self._redis.xread(cursors, count=each, block=READ_BLOCK_MS) or []:
             owned = streams[name.decode()]
             for entry, fields in entries:
                 failpoint("host.read")

@@ -9,6 +9,7 @@ import pytest
 
 from callsheet.actors.host import Host
 from callsheet.actors.keys import PartitionKeys
+from callsheet.actors.ownership import Ownership
 from callsheet.config.settings import Settings
 from tests.servers import RedisServer
 
@@ -87,6 +88,22 @@ def test_two_hosts_take_no_more_than_their_share(make_host: Callable[[], Host], 
     second._tend()
     assert (len(first.owned), len(second.owned)) == (MANY // 2, MANY // 2)
     assert not set(first.owned) & set(second.owned)
+
+
+def test_what_is_read_at_once_does_not_grow_with_the_partitions(
+    make_host: Callable[[], Host], client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = make_host()
+    host._tend()
+    host._settings = host._settings.model_copy(update={"host_capacity": 3 * MANY})
+    monkeypatch.setattr(Ownership, "receive", lambda *_: None)
+    pipe = client.pipeline(transaction=False)
+    for number in range(MANY):
+        for _ in range(5):
+            pipe.xadd(PartitionKeys(number).mailbox, {"job": "a" * 32})
+    pipe.execute()
+    host._read()
+    assert host._in_hand == 3 * MANY
 
 
 def test_a_server_that_has_lost_its_scripts_is_told_them_again(make_host: Callable[[], Host], client: Any) -> None:
