@@ -110,7 +110,10 @@ Hosts = Annotated[
     NoDecode,
     BeforeValidator(_comma_separated),
 ]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+HOUR = 3600.0
+DAY = 86_400.0
+CENTURY = 36_525 * DAY  # a time that lies further ahead could soon not be written down (RFC 3339 ends with year 9999)
+Seconds = Annotated[float, Field(gt=0, le=CENTURY)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Delays = Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_comma_separated)]
 Count = Annotated[int, Field(ge=1)]
@@ -118,5 +121,3 @@ Slots = Annotated[int, Field(ge=0)]
 Size = Annotated[ByteSize, Field(gt=0)]
 MIB = 1024 * 1024
 GIB = 1024 * MIB
-HOUR = 3600.0
-DAY = 86_400.0

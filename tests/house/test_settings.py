@@ -45,6 +45,7 @@ def test_the_defaults_stand_together() -> None:
         ({"pipelines": "callsheet.pipelines.transcribe"}, "package.module:attribute"),
         ({"port": 0}, "CALLSHEET_PORT"),
         ({"retention_seconds": float("nan")}, "CALLSHEET_RETENTION_SECONDS"),
+        ({"retention_seconds": 1e12}, "CALLSHEET_RETENTION_SECONDS"),  # no job could say when it expires, and so end
         ({"max_upload_bytes": "a lot"}, "CALLSHEET_MAX_UPLOAD_BYTES"),
         ({"log_level": "loud"}, "CALLSHEET_LOG_LEVEL"),
     ],
