@@ -18,6 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from callsheet.actors.accepted import as_submitted
 from callsheet.actors.errors import CorruptRecord, MailboxFull, NoAnswer, Unavailable
 from callsheet.actors.failpoints import failpoint
 from callsheet.actors.keys import PARTITIONS, PartitionKeys, new_job_id, partition_of
@@ -38,7 +39,7 @@ from callsheet.actors.wire import (
 )
 from callsheet.jobs.draft import Outcome
 from callsheet.jobs.job import Job, StageState
-from callsheet.jobs.messages import Message, Submit, decode_message
+from callsheet.jobs.messages import Message, Submit, Undecodable, decode_message
 
 MAX_PENDING_ASKS = 10_000
 IDEMPOTENCY_SECONDS = 24 * 3600
@@ -131,6 +132,14 @@ class Jobs:
         message = decode_message(raw) if raw else None
         return message if isinstance(message, Submit) else None
 
+    async def known(self, job: str) -> Job | None:
+        """The job as committed; or as submitted, while its owner has not written it. Raises like job."""
+        if found := await self.job(job):
+            return found
+        if submission := await self.submission(job):
+            return as_submitted(submission)
+        return await self.job(job)  # its owner may have written it, and dropped the submission, between the two looks
+
     async def stage(self, job: str, stage: str) -> tuple[str, StageState | None]:
         """The status of a job and one of its stages; ("absent", None) where there is none."""
         keys = await self._partition(job)
@@ -149,7 +158,7 @@ class Jobs:
         """A tenant's jobs, newest first, and the cursor of the next page (None at the end)."""
         newest = await self._newest(tenant, limit + 1, before)
         page = newest[:limit]
-        found = await asyncio.gather(*(self._job_or_none(job) for _, job in page))
+        found = await asyncio.gather(*(self._known_or_none(job) for _, job in page))
         more = page[-1] if len(newest) > limit else None
         return [job for job in found if job is not None], more
 
@@ -176,10 +185,10 @@ class Jobs:
         all_rows = sorted(((int(at), job.decode()) for row in rows for job, at in row), reverse=True)
         return [row for row in all_rows if before is None or row < before][:count]
 
-    async def _job_or_none(self, job: str) -> Job | None:
+    async def _known_or_none(self, job: str) -> Job | None:
         try:
-            return await self.job(job)
-        except CorruptRecord:
+            return await self.known(job)
+        except (CorruptRecord, Undecodable):
             return None
 
     async def ping(self) -> None:

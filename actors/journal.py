@@ -106,6 +106,7 @@ class Journal:
         args = [self.epoch, delivery_entry, job, mid, body, why, fields.get(b"reply", b""), _encode(outcome)]
         k, name = self.keys, job.decode(errors="replace")
         keys = [k.epoch, k.mailbox, k.dead, k.receipt(name), k.snapshot(name), k.callback_secret(name)]
+        keys.append(k.index(_tenant_in(fields.get(b"body", b""))))
         answer = self._committer.run("dead", keys, args)
         if answer == b"FENCED":
             raise LostOwnershipError("FENCED")
@@ -174,6 +175,21 @@ class Journal:
         _extend(args, [(item.id, encode_effect(item.effect)) for item in outbox])
         _extend(args, [(effect_id,) for effect_id in withdrawn])
         return args
+
+
+class _Sent(msgspec.Struct):
+    tenant: str = ""
+
+
+_sent = msgspec.json.Decoder(_Sent)
+
+
+def _tenant_in(body: bytes) -> str:
+    """Whose submission it is, whatever version wrote it; '' if it is none."""
+    try:
+        return _sent.decode(body).tenant
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
 
 
 def _extend(args: list[Any], rows: list[Any]) -> None:

@@ -61,7 +61,7 @@ class PartitionKeys:
         return f"{self.slot}:callback:{job}"
 
     def index(self, tenant: str) -> str:
-        """zset of a tenant's jobs in this partition, by time of creation (ms)."""
+        """zset of a tenant's jobs in this partition, by when they were accepted (ms, the server's clock)."""
         return f"{self.slot}:jobs:{tenant}"
 
     def open(self, tenant: str) -> str:

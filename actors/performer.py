@@ -35,9 +35,9 @@ _Queue = SimpleQueue[tuple[Ownership, OutboxItem] | None]
 
 
 class Performer:
-    """A few threads that take effects in the order in which they were committed. Those that remove files have threads of
-    their own: a store that is slow, or a thousand jobs that expire together, hold up no stage. `deliver` takes webhooks
-    off them: a receiver is slow for as long as it likes.
+    """A few threads that take effects in the order in which they were committed. Those that remove files have threads
+    of their own: a store that is slow, or a thousand jobs that expire together, hold up no stage. `deliver` takes
+    webhooks off them: a receiver is slow for as long as it likes.
     """
 
     def __init__(

@@ -58,8 +58,10 @@ def partition_keys(found: bytes | None) -> list[PartitionKeys]:
 def sending(keys: PartitionKeys, job: str, message: Message, mid: str, reply: str) -> tuple[list[str], list[Any]]:
     """The keys and arguments of send.lua for a message."""
     body = encode_message(message)
-    receipt, secret = (body, [keys.callback_secret(job)]) if isinstance(message, Submit) else (b"", [])
-    return [keys.mailbox, keys.receipt(job), *secret], [MAX_MAILBOX, job, mid, body, reply, receipt]
+    names, receipt = [keys.mailbox, keys.receipt(job)], b""
+    if isinstance(message, Submit):
+        names, receipt = [*names, keys.callback_secret(job), keys.index(message.tenant)], body
+    return names, [MAX_MAILBOX, job, mid, body, reply, receipt]
 
 
 def check_sent(answer: Any) -> None:

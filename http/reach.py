@@ -14,7 +14,6 @@ from callsheet.actors.keys import JOB_ID
 from callsheet.actors.telemetry import tracing
 from callsheet.http.conditions import idempotency_key
 from callsheet.http.problems import Problem
-from callsheet.http.represent import as_submitted
 from callsheet.jobs.draft import Outcome
 from callsheet.jobs.job import Job
 from callsheet.jobs.messages import Cancel, Forget, Message, Redeliver, Retry, encode_message
@@ -50,14 +49,7 @@ async def find_own(jobs: Jobs, job_id: str, tenant: str) -> Job:
 
 async def find_any(jobs: Jobs, job_id: str) -> Job | None:
     """The job under an id, whatever became of it."""
-    if not JOB_ID.match(job_id):
-        return None
-    if job := await jobs.job(job_id):
-        return job
-    if submission := await jobs.submission(job_id):
-        # Its owner may have written it, and dropped the submission, between the two looks.
-        return await jobs.job(job_id) or as_submitted(submission)
-    return await jobs.job(job_id)
+    return await jobs.known(job_id) if JOB_ID.match(job_id) else None
 
 
 async def send(jobs: Jobs, job_id: str, message: Message) -> Outcome | None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from urllib.parse import quote
 
 import msgspec
 
 from callsheet.actors.wire import EventEntry
 from callsheet.http import schemas
-from callsheet.jobs.draft import rfc3339
 from callsheet.jobs.job import FileRef, InputRef, Job, StageState
-from callsheet.jobs.messages import Submit
 from callsheet.jobs.states import allowed_actions
 from callsheet.pipelines.declare import Pipeline
 
@@ -66,26 +63,6 @@ def artifact_json(job: str, ref: FileRef) -> schemas.Artifact:
     """An artifact as its readers get it."""
     url = f"{job_path(job)}/artifacts/{quote(ref.name, safe='')}"
     return schemas.Artifact(ref.name, ref.media_type, ref.bytes, ref.sha256, url)
-
-
-def as_submitted(submission: Submit) -> Job:
-    """A job whose owner has not written it yet: all that is known of it is what was submitted, and seq is 0."""
-    now = rfc3339(int(datetime.now(UTC).timestamp() * 1000))
-    return Job(
-        id=submission.job,
-        tenant=submission.tenant,
-        pipeline=submission.pipeline,
-        params=submission.params,
-        graph=submission.graph,
-        input=submission.input,
-        fingerprint=submission.fingerprint,
-        status="queued",
-        attempt=1,
-        seq=0,
-        stages={spec.name: StageState(spec.name, spec.name) for spec in submission.graph},
-        created_at=now,
-        updated_at=now,
-    )
 
 
 def events_json(entries: Sequence[EventEntry], after: int) -> bytes:

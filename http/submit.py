@@ -6,6 +6,7 @@ import falcon.asgi
 import structlog
 from msgspec.structs import replace
 
+from callsheet.actors.accepted import as_submitted
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import MailboxFull
 from callsheet.actors.pipelines import Pipelines
@@ -20,7 +21,6 @@ from callsheet.http.limits import JobRoom
 from callsheet.http.problems import Problem
 from callsheet.http.reach import accepted, find_any, send, tenant_of
 from callsheet.http.references import ReferenceIntake
-from callsheet.http.represent import as_submitted
 from callsheet.http.request_ids import request_id
 from callsheet.http.threads import unbroken
 from callsheet.http.uploads.resources import Uploads

@@ -76,9 +76,14 @@ list(1, function(i)
 end)
 if ARGV[14] == 'open' then redis.call('ZADD', KEYS[13], string.format('%.0f', time[1] * 1000000 + time[2]), job) end
 if ARGV[14] == 'close' then redis.call('ZREM', KEYS[13], job) end
-if ARGV[11] ~= '' then redis.call('ZADD', KEYS[11], ARGV[11], job) end
-if ARGV[12] == '1' then redis.call('DEL', KEYS[10]) end
-if ARGV[12] == '1' and last == 0 then redis.call('EXPIRE', KEYS[14], 86400) end  -- refused: there is no job
+if ARGV[11] ~= '' then redis.call('ZADD', KEYS[11], 'NX', ARGV[11], job) end  -- if an older version sent it
+if ARGV[12] == '1' then
+  redis.call('DEL', KEYS[10])
+  if redis.call('EXISTS', KEYS[3]) == 0 then  -- refused, or forgotten before: there is no job
+    redis.call('ZREM', KEYS[11], job)
+    redis.call('EXPIRE', KEYS[14], 86400)
+  end
+end
 if ARGV[13] ~= '' then redis.call('EXPIRE', KEYS[4], ARGV[13]) end
 if events > 0 or ARGV[13] ~= '' then redis.call('PUBLISH', ARGV[8], '') end
 local newest = events > 0 and redis.call('XREVRANGE', KEYS[12], '+', '-', 'COUNT', 1)[1]

@@ -125,8 +125,8 @@ class Model:
             assert [entry.epoch for entry in entries] == self.epochs[job], "I3"
             expected = as_hash(self.jobs[job]) if job in self.jobs else {}
             assert client.hgetall(keys.snapshot(job)) == expected, "I2"
-            live = job in self.jobs and bool(job_log)
-            assert (client.zscore(keys.index("t1"), job) is not None) == live
+        listed = self.receipts | {job for job, job_log in self.logs.items() if job_log}
+        assert {job.decode() for job in client.zrange(keys.index("t1"), 0, -1)} == listed
         assert {member.decode(): int(token) for member, token in client.hgetall(keys.tokens).items()} == {
             member: token for member, (token, _) in self.timers.items()
         }

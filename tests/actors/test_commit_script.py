@@ -225,19 +225,26 @@ def send(stage: Stage, message: m.Submit) -> Delivery:
     return Delivery(entry, stage.id, b"m", b"", message)
 
 
+def is_listed(stage: Stage) -> bool:
+    return stage.client.zscore(KEYS.index("t1"), stage.id) is not None
+
+
 def test_what_a_submission_needs_is_there_for_as_long_as_it_waits_for_its_owner(stage: Stage) -> None:
     stage.id, stage.job = new_job_id(), None
     delivery = send(stage, submission(stage.id))
+    assert is_listed(stage), "it is one of its tenant's jobs"
     left = [KEYS.receipt(stage.id), KEYS.callback_secret(stage.id)]
     assert [stage.client.ttl(key) for key in left] == [-1, -1], "the owner may be away for days"
     stage.commit(delivery)
     assert [stage.client.ttl(key) for key in left] == [-2, -1]
+    assert is_listed(stage)
 
 
 def test_a_refused_submission_leaves_no_receipt_and_no_secret_for_good(stage: Stage) -> None:
     stage.id, stage.job = new_job_id(), None
     assert stage.commit(send(stage, submission(stage.id, graph=()))) == []
     assert not stage.client.exists(KEYS.receipt(stage.id), KEYS.snapshot(stage.id))
+    assert not is_listed(stage)
     assert 0 < stage.client.ttl(KEYS.callback_secret(stage.id)) <= 86_400
 
 
@@ -251,8 +258,9 @@ def test_a_submission_that_is_set_aside_does_not_read_as_waiting(stage: Stage) -
     other = stage.put(m.Cancel())
     aside(stage, other, m.encode_message(other.message))
     assert stage.client.exists(KEYS.receipt(stage.id)), "another message of the job says nothing of its submission"
-    aside(stage, delivery, b"as another version writes it")
+    aside(stage, delivery, b'{"type":"SubmitInAnotherWay","tenant":"t1"}')
     assert not stage.client.exists(KEYS.receipt(stage.id))
+    assert not is_listed(stage)
     assert 0 < stage.client.ttl(KEYS.callback_secret(stage.id)) <= 86_400
     assert stage.client.xlen(KEYS.dead) == 2
 
@@ -261,6 +269,7 @@ def test_a_job_keeps_its_secret_though_its_submission_comes_again_and_is_set_asi
     delivery = send(stage, submission(stage.id))
     aside(stage, delivery, m.encode_message(delivery.message))
     assert not stage.client.exists(KEYS.receipt(stage.id))
+    assert is_listed(stage)
     assert stage.client.ttl(KEYS.callback_secret(stage.id)) == -1
 
 
@@ -277,8 +286,10 @@ def test_a_forgotten_job_leaves_a_tombstone_that_can_be_read_and_expires(stage: 
     assert 0 < client.ttl(KEYS.snapshot(stage.id)) <= POLICY.tombstone // 1000
     assert (client.zcard(KEYS.timers), client.hlen(KEYS.tokens)) == (0, 0)
     stage.deliver(m.FilesRemoved())
-    stage.deliver(submission(stage.id), "s")
+    assert stage.commit(send(stage, submission(stage.id))) == []
     assert not client.exists(KEYS.log(stage.id))
+    assert not is_listed(stage)
+    assert 0 < client.ttl(KEYS.callback_secret(stage.id)) <= 86_400
 
 
 def test_a_snapshot_tells_one_from_true(stage: Stage) -> None:

@@ -102,8 +102,8 @@ BUGS = {
     ),
     "receipts stay": bug(
         COMMIT,
-        "if ARGV[12] == '1' then redis.call('DEL', KEYS[10]) end",
-        "",
+        "if ARGV[12] == '1' then\n  redis.call('DEL', KEYS[10])\n",
+        "if ARGV[12] == '1' then\n",
         f"{SCRIPT}::test_a_receipt_goes_with_the_commit_of_its_submission",
     ),
     "effects performed before the commit": bug(

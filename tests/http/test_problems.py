@@ -346,6 +346,8 @@ def test_an_unwritten_job_is_shown_as_it_was_submitted(inside: Settings) -> None
     assert (answer.status_code, job["status"], job["seq"], answer.headers["etag"]) == (202, "queued", 0, '"0"')
     again = asyncio.run(ask_inside(inside, "GET", answer.headers["location"]))
     assert (again.status_code, again.json()["id"], again.json()["input"]) == (200, job["id"], job["input"])
+    (listed,) = asyncio.run(ask_inside(inside, "GET", "/v1/jobs?status=queued")).json()["jobs"]
+    assert (listed["id"], listed["seq"], listed["input"]) == (job["id"], 0, job["input"])
     cancel = asyncio.run(ask_inside(inside, "POST", f"{answer.headers['location']}/cancel"))
     assert (cancel.status_code, cancel.headers["location"]) == (202, answer.headers["location"])
     events = asyncio.run(ask_inside(inside, "GET", f"{answer.headers['location']}/events"))
