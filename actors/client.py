@@ -72,7 +72,8 @@ class Jobs:
     async def tell(self, job: str, message: Message, mid: str | None = None) -> None:
         """Put a message into the job's mailbox: from here on it is never lost. Raises Unavailable or MailboxFull.
 
-        `mid` names the message: repeat it with the same one after an Unavailable, and it takes effect once.
+        `mid` names the message: repeat it with the same one after an Unavailable, within the hour, and it takes effect
+        once.
         """
         await self._post(job, message, mid or secrets.token_hex(12), "")
 

@@ -36,6 +36,8 @@ from callsheet.jobs.events import JobSubmitted, encode_event
 from callsheet.jobs.job import ACTIVE, Job
 from callsheet.jobs.messages import Cancel, Fired, Forget, Message, Redeliver, Retry, Submit
 
+KNOWN_SECONDS = 24 * 3600  # what a client gave a name to
+KNOWN_UNNAMED_SECONDS = 3600  # only who sent it may send it twice, over a connection that breaks off: seconds apart
 MAX_DEAD_BYTES = 16_384  # of a message that is set aside: its beginning tells what it was
 _encode = msgspec.json.Encoder().encode
 
@@ -157,7 +159,7 @@ class Journal:
             _encode(decision.outcome),
             delivery.reply,
             feed_channel(job),
-            "1" if delivery.mid and isinstance(message, Cancel | Retry | Forget | Redeliver) else "",
+            _seconds_known(delivery),
             f"{job}|{message.timer}" if isinstance(message, Fired) else "",
             now if created else "",
             "1" if isinstance(message, Submit) else "",
@@ -196,6 +198,13 @@ def _extend(args: list[Any], rows: list[Any]) -> None:
     args.append(len(rows))
     for row in rows:
         args.extend(row)
+
+
+def _seconds_known(delivery: Delivery) -> int | str:
+    """How long a command is known again by its mid; '' for what needs no mid to be applied once."""
+    if not delivery.mid or not isinstance(delivery.message, Cancel | Retry | Forget | Redeliver):
+        return ""
+    return KNOWN_SECONDS if delivery.message.request else KNOWN_UNNAMED_SECONDS
 
 
 def _opening(old: Job | None, decision: Decision) -> str:

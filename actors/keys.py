@@ -52,7 +52,7 @@ class PartitionKeys:
         return f"{self.slot}:receipt:{job}"
 
     def seen(self, job: str, mid: str) -> str:
-        """The outcome of a command that was applied, for a day: what a redelivery is answered with."""
+        """The outcome of a command that was applied, for a while: what a redelivery is answered with."""
         return f"{self.slot}:seen:{job}:{mid}"
 
     def callback_secret(self, job: str) -> str:

@@ -5,7 +5,7 @@
 --      14 secret of the job's webhooks: with a submission only
 -- ARGV  1 epoch of this owner        2 mailbox entry          3 seq the job must be at
 --       4 job                        5 mid                    6 outcome (JSON)      7 reply channel, or ''
---       8 feed channel               9 '1': a command, applied once a mid             10 'job|timer' that fired, or ''
+--       8 feed channel               9 seconds to know the mid of a command, or ''     10 'job|timer' that fired, or ''
 --      11 created at (ms), or ''    12 '1': drop the receipt  13 tombstone seconds, or ''
 --      14 'open' | 'close' | '': whether the job has begun, or ended, by this
 --      then lists, each led by its length: events (type, json)…, fields (name, json)…, fields to delete…,
@@ -28,13 +28,13 @@ local function answer(outcome)
 end
 
 redis.call('XDEL', KEYS[2], entry)
-if ARGV[9] == '1' then
+if ARGV[9] ~= '' then
   local before = redis.call('GET', KEYS[9])
   if before then
     answer(before)
     return 'REPEAT'
   end
-  redis.call('SET', KEYS[9], ARGV[6], 'EX', 86400)
+  redis.call('SET', KEYS[9], ARGV[6], 'EX', ARGV[9])
 end
 if ARGV[10] ~= '' and redis.call('ZSCORE', KEYS[5], ARGV[10]) then return 'REARMED' end
 

@@ -170,7 +170,14 @@ def test_repeat_also_gives_a_refusal_again(stage: Stage) -> None:
     assert stage.log() == ["JobSubmitted", "StageDispatched"]
     kept = stage.client.get(KEYS.seen(stage.id, "m"))
     assert msgspec.json.decode(kept, type=Outcome).code == "job_active"
-    assert 0 < stage.client.ttl(KEYS.seen(stage.id, "m")) <= 86_400
+
+
+def test_what_a_client_gave_a_name_to_is_known_for_a_day_and_other_commands_for_an_hour(stage: Stage) -> None:
+    stage.deliver(m.Retry(), "m")
+    stage.deliver(m.Retry(request="digest"), "named")
+    seconds = [stage.client.ttl(KEYS.seen(stage.id, mid)) for mid in ("m", "named")]
+    assert 3_000 < seconds[0] <= 3_600
+    assert 80_000 < seconds[1] <= 86_400
 
 
 def test_rearmed_a_timer_that_was_set_again_has_not_fired(stage: Stage) -> None:
