@@ -57,18 +57,24 @@ class Child:
         lifeline, self._lifeline = os.pipe()
         command = [sys.executable, "-P", "-u", "-m", "callsheet.actors.stages.child_main"]
         command += [str(theirs.fileno()), str(lifeline), str(os.getpid())]
-        self._process = subprocess.Popen(
-            command,
-            env=spec.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            bufsize=0,
-            pass_fds=(theirs.fileno(), lifeline),
-            start_new_session=True,
-        )
-        theirs.close()
-        os.close(lifeline)
+        try:
+            self._process = subprocess.Popen(
+                command,
+                env=spec.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                bufsize=0,
+                pass_fds=(theirs.fileno(), lifeline),
+                start_new_session=True,
+            )
+        except BaseException:  # the machine may be short of processes: it must not be short of descriptors after that
+            ours.close()
+            os.close(self._lifeline)
+            raise
+        finally:
+            theirs.close()
+            os.close(lifeline)
         self._control, self._output = ours, cast(IO[bytes], self._process.stdout)
         self._pidfd = os.pidfd_open(self._process.pid)
         os.set_blocking(self._output.fileno(), False)

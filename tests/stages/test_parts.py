@@ -20,8 +20,9 @@ from callsheet.actors.broker import Broker, declare, dispatch, generation, make_
 from callsheet.actors.errors import NoAnswer
 from callsheet.actors.pipelines import PipelineError, load_pipelines
 from callsheet.actors.stages import process_group
+from callsheet.actors.stages.child import Child, ChildSpec
 from callsheet.actors.stages.child_main import without_paths
-from callsheet.actors.stages.child_wire import Inbox, Ready, Request, Said, frame, receive
+from callsheet.actors.stages.child_wire import Inbox, Ready, Request, Said, Setup, frame, receive
 from callsheet.actors.stages.paid import PaidSteps
 from callsheet.actors.stages.process_group import group_lives, kill_group
 from callsheet.actors.stages.reports import Heard, deliver, joined
@@ -304,6 +305,14 @@ def test_a_group_is_dead_when_its_last_member_is_and_not_before(
     assert kill_group(leader, patience) is dead
     assert leader.returncode == 0
     assert dead is (len(list(seen)) == 0)
+
+
+def test_a_child_that_cannot_be_started_leaves_no_descriptor_open() -> None:
+    cannot = ChildSpec(Setup((), "", 1, 1, 1, 1.0, 1, 1), {"NAME": "with a \0"}, retire_at=1)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(ValueError, match="null"):
+        Child(cannot)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_pipelines_are_loaded_by_reference() -> None:
