@@ -84,10 +84,6 @@ class JobActor(PooledActor):
         finally:
             self.owner.handled(self.job_id, self.resting)
 
-    def on_failure(self, *error: object) -> None:
-        """What should not happen: handling a message failed, and so did setting it aside. Begin afresh."""
-        self.owner.lose(f"an actor failed: {error[1]!r}")
-
     def _load(self) -> None:
         if not self._loaded:
             self.job = self.owner.journal.load(self.job_id)
@@ -115,17 +111,20 @@ class JobActor(PooledActor):
                 log.info(ENDS[event.type], job=self.job_id, attempt=event.attempt, **why, request_id=request_id)
 
     def _set_aside(self, delivery: Delivery, error: Exception) -> None:
-        fields = {
-            b"job": delivery.job.encode(),
-            b"mid": delivery.mid,
-            b"body": encode_message(delivery.message),
-            b"reply": delivery.reply,
-        }
         why = str(error) if isinstance(error, CorruptRecord) else f"{type(error).__name__}: {error}"
         try:
+            fields = {
+                b"job": delivery.job.encode(),
+                b"mid": delivery.mid,
+                b"body": encode_message(delivery.message),
+                b"reply": delivery.reply,
+            }
             self.owner.journal.set_aside(delivery.entry, fields, why)
         except (LostOwnershipError, JournalDownError) as lost:
             self.owner.lose(str(lost))
+        except Exception as broken:  # it must not end this actor: what waits behind it would be under way for good
+            log.exception("message not set aside", job=self.job_id)
+            self.owner.lose(f"a message could not be set aside: {broken!r}")
 
 
 def span_of(job: Job | None, delivery: Delivery) -> AbstractContextManager[Any]:

@@ -16,7 +16,6 @@ from callsheet.jobs.effects import Dispatch
 from tests.actors.kit import ONE, check_job, log_of, put, submission
 from tests.actors.rehearsal import KEYS, RehearsalHost, rehearse
 from tests.servers import RedisServer
-from tests.waiting import eventually
 
 NewHost = Callable[[], RehearsalHost]
 
@@ -116,15 +115,20 @@ def test_a_heartbeat_ahead_of_its_timer_keeps_the_stage_and_the_actor_as_it_was(
     assert types(client, job)[2:] == ["StageStarted", "StageProgressed"]
 
 
-def test_an_actor_that_fails_outright_gives_its_partition_up(
+def test_a_message_that_cannot_even_be_set_aside_costs_the_partition_and_leaves_none_behind_it_uncounted(
     client: Any, new_host: NewHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, host = submitted(client), new_host()
     monkeypatch.setattr(host.journal, "commit", _raise(ValueError("a bug")))
     monkeypatch.setattr(host.journal, "set_aside", _raise(ValueError("another")))
-    host.handle_next()
-    eventually(lambda: host.owner.lost)  # Pykka tells of the failure after the message is done with
-    assert client.xlen(KEYS.mailbox) == 1
+    put(client, KEYS, job, m.Heartbeat("a", 2))
+    put(client, KEYS, job, m.Heartbeat("a", 2))
+    host.handle_next(freeze_at="host.decided")
+    assert host.handle_next()
+    assert host.handle_next()
+    host.thaw()
+    assert (host.owner.lost, host.owner.in_flight, host.owner.actors) == (True, 0, 0)
+    assert client.xlen(KEYS.mailbox) == 3
     assert new_host().handle_next()
     check_job(client, KEYS, job)
 
