@@ -48,6 +48,7 @@ FIRE_COUNT = 200
 CARE_SECONDS = 0.5
 SWEEP_SECONDS = 60.0
 ORPHAN_SECONDS = 3600.0
+ASK_AT_ONCE = 1000  # whether there are jobs to these files: asked one by one, 100,000 that are kept take for ever
 DRAIN_SECONDS = 2.0  # for the webhooks under way: what is cut off is sent twice
 
 
@@ -209,20 +210,24 @@ class Host:
         try:
             self._store.sweep(ORPHAN_SECONDS)
             self._uploads.sweep()
-            for job in self._store.orphans(ORPHAN_SECONDS):
-                if self._is_nobodys(job):
-                    log.info("files without a job removed", job=job)
-                    self._store.remove_job(job)
+            old = self._store.orphans(ORPHAN_SECONDS)
+            for start in range(0, len(old), ASK_AT_ONCE):
+                for job in self._nobodys(old[start : start + ASK_AT_ONCE]):
+                    if self._nobodys([job]):  # still: it may have been submitted again while others were removed
+                        log.info("files without a job removed", job=job)
+                        self._store.remove_job(job)
         except (OSError, StoreAway) as error:  # trouble with the store is none with the journal
             log.warning("files not swept", why=str(error))
 
-    def _is_nobodys(self, job: str) -> bool:
-        """Whether a job of this host's partitions neither exists nor is about to."""
-        number = partition_of(job, len(self.leases.keys)) if self.leases.keys else -1
-        if number not in self.owned:
-            return False
-        keys = self.leases.keys[number]
-        return not self._redis.exists(keys.snapshot(job), keys.receipt(job))
+    def _nobodys(self, jobs: list[str]) -> list[str]:
+        """Those jobs of this host's partitions that neither exist nor are about to."""
+        keys, owned = self.leases.keys, set(self.owned)
+        mine = [job for job in jobs if keys and partition_of(job, len(keys)) in owned]
+        pipe = self._redis.pipeline(transaction=False)
+        for job in mine:
+            of_job = keys[partition_of(job, len(keys))]
+            pipe.exists(of_job.snapshot(job), of_job.receipt(job))
+        return [job for job, found in zip(mine, pipe.execute(), strict=True) if not found]
 
     # -- partitions
 

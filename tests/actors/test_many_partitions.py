@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from callsheet.actors.host import Host
-from callsheet.actors.keys import PartitionKeys
+from callsheet.actors.keys import PartitionKeys, new_job_id, partition_of
 from callsheet.actors.ownership import Ownership
 from callsheet.config.settings import Settings
 from tests.servers import RedisServer
@@ -88,6 +89,21 @@ def test_two_hosts_take_no_more_than_their_share(make_host: Callable[[], Host], 
     second._tend()
     assert (len(first.owned), len(second.owned)) == (MANY // 2, MANY // 2)
     assert not set(first.owned) & set(second.owned)
+
+
+def test_files_of_nobody_are_found_among_many_in_one_go_and_removed(make_host: Callable[[], Host], client: Any) -> None:
+    host = make_host()
+    host._tend()
+    folder = host._settings.data / "store" / "jobs"
+    jobs = [new_job_id() for _ in range(MANY)]
+    for number, job in enumerate(jobs):
+        (folder / job).mkdir(parents=True)
+        os.utime(folder / job, (1, 1))
+        keys = PartitionKeys(partition_of(job, MANY))
+        if number != 7:
+            client.set(keys.receipt(job) if number % 2 else keys.snapshot(job), "x")
+    assert reads(client, host._sweep) < FEW
+    assert {path.name for path in folder.iterdir()} == set(jobs) - {jobs[7]}
 
 
 def test_what_is_read_at_once_does_not_grow_with_the_partitions(
