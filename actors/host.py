@@ -206,11 +206,12 @@ class Host:
             self._outage.is_over()
 
     def _sweep(self) -> None:
-        """Remove files that belong to no job: an upload whose submission never reached a mailbox."""
+        """Remove files that belong to no job: an upload whose submission never reached a mailbox. But what is older
+        than the journal may belong to the jobs of another one: this one may be empty by mistake."""
         try:
             self._store.sweep(ORPHAN_SECONDS)
             self._uploads.sweep()
-            old = self._store.orphans(ORPHAN_SECONDS)
+            old = self._store.orphans(ORPHAN_SECONDS, self.leases.born())
             for start in range(0, len(old), ASK_AT_ONCE):
                 for job in self._nobodys(old[start : start + ASK_AT_ONCE]):
                     if self._nobodys([job]):  # still: it may have been submitted again while others were removed

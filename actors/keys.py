@@ -8,6 +8,7 @@ import secrets
 JOB_ID = re.compile(r"[0-9a-f]{32}\Z")
 
 PARTITIONS = "cs:partitions"  # string: their number, fixed at the first start
+BORN = "cs:born"  # string: when this journal began (s, the server's clock)
 HOSTS = "cs:hosts"  # zset: host -> when it was last seen (ms, the server's clock)
 INTERRUPTS = "cs:interrupts"  # channel: tokens to stop, "job stage token"
 BROKER_GENERATION = "cs:generation"  # in the broker's Redis: which life of it this is

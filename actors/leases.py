@@ -12,7 +12,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from callsheet.actors.keys import HOSTS, PartitionKeys
+from callsheet.actors.keys import BORN, HOSTS, PartitionKeys
 from callsheet.actors.scripts import Script
 from callsheet.actors.wire import fixed_partitions
 
@@ -33,6 +33,11 @@ class Leases:
     def fix_partitions(self) -> None:
         """Learn how many partitions there are; the first one to ask decides it for good."""
         self.keys = fixed_partitions(self._redis, self._wanted)
+
+    def born(self) -> float:
+        """When this journal began, in seconds since the epoch; at this moment, if it was just emptied."""
+        self._redis.set(BORN, self._redis.time()[0], nx=True)
+        return float(self._redis.get(BORN))
 
     def fair_share(self) -> int:
         """Say that this host is alive, and how many partitions each living host should own at most."""

@@ -80,9 +80,9 @@ class ChargedStore:
         self._store.remove_job(job)
         self.ledger.discharge(job, self.ledger.entries(job))
 
-    def orphans(self, older_than_seconds: float) -> list[str]:
+    def orphans(self, older_than_seconds: float, since: float = 0.0) -> list[str]:
         """See ArtifactStore."""
-        return self._store.orphans(older_than_seconds)
+        return self._store.orphans(older_than_seconds, since)
 
     def check(self) -> None:
         """See ArtifactStore."""

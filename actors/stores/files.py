@@ -109,11 +109,11 @@ def entries_of(folder: Path) -> list[Path]:
         return []
 
 
-def old_in(folder: Path, seconds: float) -> Iterator[Path]:
-    """What in a folder was not touched for so long."""
+def old_in(folder: Path, seconds: float, since: float = 0.0) -> Iterator[Path]:
+    """What in a folder was not touched for so long, but after `since` (s since the epoch)."""
     for entry in entries_of(folder):
         with contextlib.suppress(FileNotFoundError):  # somebody else was faster
-            if time.time() - entry.lstat().st_mtime >= seconds:
+            if since <= entry.lstat().st_mtime <= time.time() - seconds:
                 yield entry
 
 

@@ -131,9 +131,9 @@ class FolderStore:
         """See ArtifactStore."""
         remove(self._root / job_key(job))
 
-    def orphans(self, older_than_seconds: float) -> list[str]:
+    def orphans(self, older_than_seconds: float, since: float = 0.0) -> list[str]:
         """See ArtifactStore."""
-        return [job.name for job in old_in(self._jobs, older_than_seconds) if JOB_ID.match(job.name)]
+        return [job.name for job in old_in(self._jobs, older_than_seconds, since) if JOB_ID.match(job.name)]
 
     def check(self) -> None:
         """See ArtifactStore. On a share that does not answer this hangs, like everything."""

@@ -175,17 +175,17 @@ class S3Store:
         """See ArtifactStore."""
         self._delete(found["path"] for found in self._list(job_key(job)))
 
-    def orphans(self, older_than_seconds: float) -> list[str]:
+    def orphans(self, older_than_seconds: float, since: float = 0.0) -> list[str]:
         """See ArtifactStore."""
         if time.monotonic() < self._list_next:
             return []
         self._list_next = time.monotonic() + self._list_every
-        before = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
+        after, before = datetime.fromtimestamp(since, UTC), datetime.now(UTC) - timedelta(seconds=older_than_seconds)
         changed: dict[str, datetime] = {}
         for found in self._list(JOBS):
             job = found["path"].split("/")[1]
             changed[job] = max(found["last_modified"], changed.get(job, found["last_modified"]))
-        return [job for job, at in changed.items() if at <= before and JOB_ID.match(job)]
+        return [job for job, at in changed.items() if after <= at <= before and JOB_ID.match(job)]
 
     def check(self) -> None:
         """See ArtifactStore. Lists what never is: that asks for the bucket, and not for a page of its keys."""

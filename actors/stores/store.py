@@ -136,8 +136,9 @@ class ArtifactStore(Protocol):
     def remove_job(self, job: str) -> None:
         """Remove every file of a job."""
 
-    def orphans(self, older_than_seconds: float) -> list[str]:
-        """Jobs with files that did not change lately: whoever has no record of one may `remove_job` it."""
+    def orphans(self, older_than_seconds: float, since: float = 0.0) -> list[str]:
+        """Jobs with files that did not change lately, but after `since` (s since the epoch): whoever has no record of
+        one may `remove_job` it."""
 
     def check(self) -> None:
         """Raise StoreAway unless files can be kept now, as far as one cheap look can tell."""

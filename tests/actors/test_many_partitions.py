@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from callsheet.actors.host import Host
-from callsheet.actors.keys import PartitionKeys, new_job_id, partition_of
+from callsheet.actors.keys import BORN, PartitionKeys, new_job_id, partition_of
 from callsheet.actors.ownership import Ownership
 from callsheet.config.settings import Settings
 from tests.servers import RedisServer
@@ -94,16 +94,30 @@ def test_two_hosts_take_no_more_than_their_share(make_host: Callable[[], Host], 
 def test_files_of_nobody_are_found_among_many_in_one_go_and_removed(make_host: Callable[[], Host], client: Any) -> None:
     host = make_host()
     host._tend()
+    client.set(BORN, 1_000)
     folder = host._settings.data / "store" / "jobs"
     jobs = [new_job_id() for _ in range(MANY)]
     for number, job in enumerate(jobs):
         (folder / job).mkdir(parents=True)
-        os.utime(folder / job, (1, 1))
+        os.utime(folder / job, (1_000, 1_000))
         keys = PartitionKeys(partition_of(job, MANY))
         if number != 7:
             client.set(keys.receipt(job) if number % 2 else keys.snapshot(job), "x")
     assert reads(client, host._sweep) < FEW
     assert {path.name for path in folder.iterdir()} == set(jobs) - {jobs[7]}
+
+
+def test_files_that_are_older_than_the_journal_stay(make_host: Callable[[], Host], client: Any) -> None:
+    """It is empty by mistake, or was emptied while hosts ran: what it does not know may be all there is."""
+    host = make_host()
+    host._tend()
+    job = host._settings.data / "store" / "jobs" / new_job_id()
+    job.mkdir(parents=True)
+    os.utime(job, (1_000, 1_000))
+    host._sweep()
+    client.flushall()
+    host._sweep()
+    assert job.exists()
 
 
 def test_what_is_read_at_once_does_not_grow_with_the_partitions(

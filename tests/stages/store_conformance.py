@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from contextlib import aclosing
 from pathlib import Path
 
@@ -275,6 +276,7 @@ class StoreConformance:
         store.accept_input(JOB, upload(store, b"x"))
         publish(store, work, "7-a", a=b"1")
         assert (sorted(store.orphans(0)), store.orphans(3600)) == ([JOB, other], [])
+        assert store.orphans(0, since=time.time() + 3600) == []
         store.remove_job(JOB)
         store.remove_job(JOB)
         assert (self.keys(store), store.orphans(0)) == ([f"jobs/{other}/input/source"], [other])
