@@ -121,6 +121,10 @@ def _broker(journal: Any, broker: Any) -> Iterator[Finding]:
     if journal.info("server")["run_id"] == broker.info("server")["run_id"]:
         todo = "give the broker a server of its own, without persistence: each of its commands waits for the disk now"
         yield Finding("broker", "warning", "is the same server as the journal's", todo)
+    policy = broker.info("memory")["maxmemory_policy"]
+    if policy.startswith("allkeys"):  # a queue alone that goes is not noticed: a broker begins anew as a whole
+        todo = "redis-cli CONFIG SET maxmemory-policy noeviction, and put it into its configuration file"
+        yield Finding("broker", "problem", f"maxmemory-policy is {policy}: stages it forgets never run", todo)
 
 
 def _clock(client: Any) -> Iterator[Finding]:

@@ -93,6 +93,14 @@ def test_one_server_for_both_is_a_warning(settings: Settings) -> None:
     assert [f.what for f in found if f.level == "warning"] == ["is the same server as the journal's"]
 
 
+def test_a_broker_that_may_forget_stages_is_a_problem(
+    settings: Settings, make_redis: Callable[..., RedisServer]
+) -> None:
+    broker = make_redis("broker", "--maxmemory-policy", "allkeys-lru")
+    found = list(look_at_servers(settings, settings.journal, broker.url))
+    assert problems(found)["broker"] == "maxmemory-policy is allkeys-lru: stages it forgets never run"
+
+
 def test_a_server_that_is_away_is_a_problem(settings: Settings) -> None:
     found = list(look_at_servers(settings, "redis://127.0.0.1:1/0", settings.broker))
     assert problems(found).keys() == {"journal"}
