@@ -66,7 +66,7 @@ class Redeliver(Command, frozen=True, tag=True):
 
 
 class Report(msgspec.Struct, frozen=True, tag_field="type"):
-    """What a stage says about itself. It counts only with the current token; `n` rises by one a report."""
+    """What a stage says about itself. It counts only with the current token; one with an `n`, which rises, once."""
 
     stage: str
     token: int

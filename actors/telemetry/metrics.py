@@ -62,7 +62,7 @@ STAGE_SECONDS = Histogram(
 # Said once: looking a child up costs a lock.
 _COMMITTED = {
     answer: COMMITS.labels(answer.decode().lower())
-    for answer in (b"OK", b"DUPLICATE", b"FENCED", b"CONFLICT", b"CORRUPT")
+    for answer in (b"OK", b"DUPLICATE", b"REPEAT", b"REARMED", b"FENCED", b"CONFLICT", b"CORRUPT")
 }
 
 
