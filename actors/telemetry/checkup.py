@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from callsheet.actors.committer import connect
 from callsheet.actors.errors import CallsheetError
-from callsheet.actors.keys import HOSTS, PARTITIONS, PartitionKeys, new_job_id
+from callsheet.actors.keys import HOSTS, PARTITIONS, PartitionKeys, feed_channel, new_job_id
 from callsheet.actors.pipelines import PipelineError, load_pipelines
 from callsheet.actors.stores.opening import open_store
 from callsheet.actors.telemetry.board import Board
@@ -46,6 +46,7 @@ def look_at_servers(settings: Settings, journal_url: str, broker_url: str) -> It
         return
     try:
         yield from _journal(journal)
+        yield from _channels(journal)
         yield from _broker(journal, broker)
         yield from _clock(journal)
         yield from _keys(settings, journal)
@@ -115,6 +116,14 @@ def _journal(client: Any) -> Iterator[Finding]:
             yield Finding("journal", "problem", f"{name} is {given[name]}: {why[name]}", todo)
     if given == wanted:
         yield ok("journal", "keeps what it acknowledges (appendfsync always, noeviction)")
+
+
+def _channels(client: Any) -> Iterator[Finding]:
+    """Redis 7 lets no user that is made for us speak on a channel unless it is told to; a commit ends with that."""
+    try:
+        client.publish(feed_channel("doctor"), "")
+    except NoPermissionError:
+        yield Finding("journal", "problem", "its user may not publish: nothing can be decided", "ACL SETUSER … &cs:*")
 
 
 def _broker(journal: Any, broker: Any) -> Iterator[Finding]:

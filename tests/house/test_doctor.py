@@ -88,6 +88,16 @@ def test_a_journal_that_may_lose_jobs_is_a_problem_and_the_exit_code_is_1(
     assert "PROBLEM workers   none takes the queue cpu" in said
 
 
+def test_a_user_that_may_not_publish_is_a_problem(settings: Settings, make_redis: Callable[..., RedisServer]) -> None:
+    journal = make_redis("journal")
+    with journal.client() as client:
+        client.execute_command("ACL", "SETUSER", "cs", "on", ">word", "~*", "+@all", "resetchannels")  # type: ignore[no-untyped-call]
+        url = journal.url.replace("unix://", "unix://cs:word@")
+        assert "may not publish" in problems(list(look_at_servers(settings, url, settings.broker)))["journal"]
+        client.execute_command("ACL", "SETUSER", "cs", "&cs:*")  # type: ignore[no-untyped-call]
+        assert "journal" not in problems(list(look_at_servers(settings, url, settings.broker)))
+
+
 def test_one_server_for_both_is_a_warning(settings: Settings) -> None:
     found = list(look_at_servers(settings, settings.journal, settings.journal))
     assert [f.what for f in found if f.level == "warning"] == ["is the same server as the journal's"]
