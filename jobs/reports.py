@@ -18,7 +18,7 @@ MAX_LOG_LINES = 1_000
 MAX_LINE = 500
 # A journal never grows past this by progress, log lines and partial results; what ends the job is always written.
 MAX_CHATTER_SEQ = 50_000
-LATE = 1_000  # ms: a timer fires that late only when nobody could fire it, and so nobody could be heard either
+LATE = 3_000  # ms: a timer fires that late only when nobody could fire it, and so nobody could be heard either
 
 
 def _current(draft: Draft, report: m.Report, *statuses: str) -> StageState | None:

@@ -55,7 +55,7 @@ def test_away_for_longer_than_a_worker_may_be_silent_it_costs_no_stage_that_runs
     timers, alive = service.keys(job).timers, f"{job}|alive:a"
     due = service.client.zscore(timers, alive)
     service.journal.kill()
-    threading.Event().wait(6.0)  # the length of the outage; a worker is lost after 4 seconds
+    threading.Event().wait(9.0)  # the length of the outage; a worker is lost after 4 seconds
     service.journal.start()
     eventually(lambda: service.client.zscore(timers, alive) != due, why="the timer does not fire")
     assert service.jobs.ask(job, m.Succeeded("a", token)).ok, "its work was for nothing"
