@@ -73,13 +73,18 @@ def picture_of(facts: MediaFacts) -> VideoFacts:
 def pictures(source: Path, track: int) -> Generator[tuple[Picture, float]]:
     """The frames of a track, upright, each with its time in seconds. MediaError: media_unreadable when none decodes."""
     with open_media(source) as container:
-        yield from _upright(container, track)
+        for frame in _frames(container, track):
+            yield upright(frame), frame.time or 0.0
 
 
 def first_picture(source: Path, facts: MediaFacts) -> Picture:
     """The first frame, upright. MediaError: media_unreadable."""
-    with contextlib.closing(pictures(source, picture_of(facts).index)) as found:
-        return next(found)[0]
+    return upright(_first_frame(source, picture_of(facts).index))
+
+
+def _first_frame(source: Path, track: int) -> VideoFrame:
+    with open_media(source) as container, contextlib.closing(_frames(container, track)) as found:
+        return next(found)
 
 
 def repaint(
@@ -98,10 +103,12 @@ def repaint(
     MediaError: media_unreadable, conversion_failed.
     """
     track = picture_of(facts).index
-    height, width = even(first_picture(source, facts)).shape[:2]
+    first = _first_frame(source, track)
+    height, width = even(upright(first)).shape[:2]
     threads = threads or current().threads
     with open_media(source) as read, _create(target) as written, ThreadPoolExecutor(threads) as pool:
-        writer = _Writer(written, _video(read, track), width, height, settle)
+        video = _video(read, track)
+        writer = _Writer(written, video, (width, height), pixel_shape(video, first), settle)
         sound = {t.index: written.add_stream_from_template(read.streams[t.index]) for t in facts.audio}
         work = _Ordered(pool, paint, 2 * threads)
         for packet in _packets(read):
@@ -155,15 +162,21 @@ class _Writer:
     """Encodes painted frames at the times they had. The first frame of the source has said their size."""
 
     def __init__(
-        self, written: OutputContainer, video: VideoStream, width: int, height: int, settle: Settle | None
+        self,
+        written: OutputContainer,
+        video: VideoStream,
+        size: tuple[int, int],
+        shape: Fraction,
+        settle: Settle | None,
     ) -> None:
         self._written, self._video, self._settle = written, video, settle
         self._base = video.time_base or Fraction(1, 90_000)
         self._last = -(1 << 62)
         self._frames = 0
         self._stream = stream = written.add_stream("libx264", rate=video.average_rate or 25, options=QUALITY)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        (stream.width, stream.height), stream.pix_fmt = size, "yuv420p"
         stream.codec_context.time_base = self._base
+        stream.codec_context.sample_aspect_ratio = shape
         for tag in ("color_range", "color_primaries", "color_trc", "colorspace"):
             setattr(stream.codec_context, tag, getattr(video.codec_context, tag))
 
@@ -232,13 +245,13 @@ def _decoded(packet: Any) -> Iterator[VideoFrame]:
         return  # a packet that does not decode is passed over, as players do
 
 
-def _upright(container: InputContainer, track: int) -> Iterator[tuple[Picture, float]]:
+def _frames(container: InputContainer, track: int) -> Generator[VideoFrame]:
     found = False
     for packet in _packets(container):
         if packet.stream.index == track:
             for frame in _decoded(packet):
                 found = True
-                yield upright(frame), frame.time or 0.0
+                yield frame
     if not found:
         raise MediaError("media_unreadable", "None of the pictures could be decoded.")
 
@@ -248,6 +261,12 @@ def upright(frame: VideoFrame) -> Picture:
     picture = frame.to_ndarray(format="bgr24").astype(np.uint8, copy=False)
     turn = TURNS.get(round(frame.rotation / 90) * 90 % 360)
     return picture if turn is None else cv2.rotate(picture, turn).astype(np.uint8, copy=False)
+
+
+def pixel_shape(video: VideoStream, frame: VideoFrame) -> Fraction:
+    """How wide its pixels are for their height, once it is upright: not 1 in what was made for television."""
+    shape = video.sample_aspect_ratio or Fraction(1)
+    return 1 / shape if round(frame.rotation / 90) % 2 else shape
 
 
 def even(picture: Picture) -> Picture:

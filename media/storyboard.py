@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 from callsheet.media.containers import open_media
 from callsheet.media.errors import MediaError
 from callsheet.media.ffmpeg import Progress
-from callsheet.media.frames import Picture, picture_of, upright
+from callsheet.media.frames import Picture, picture_of, pixel_shape, upright
 from callsheet.media.limits import Limits, configure, current
 from callsheet.media.probe import MediaFacts
 
@@ -55,8 +55,8 @@ def write(source: Path, facts: MediaFacts, sheet: Path, track: Path, progress: P
     count = max(1, min(TILES, math.floor(facts.duration / LEAST_SECONDS)))
     step = facts.duration / count
     tiles: list[Picture] = []
-    for picture in _pictures_at(source, facts, [(n + 0.5) * step for n in range(count)]):
-        tiles.append(_tile(picture))
+    for tile in _tiles_at(source, facts, [(n + 0.5) * step for n in range(count)]):
+        tiles.append(tile)
         if progress:
             progress(len(tiles) / count)
     height, width = tiles[0].shape[:2]
@@ -88,14 +88,16 @@ def _clock(seconds: float) -> str:
     return f"{whole // 3_600_000:02}:{whole // 60_000 % 60:02}:{whole // 1000 % 60:02}.{whole % 1000:03}"
 
 
-def _tile(picture: Picture) -> Picture:
-    scale = SIDE / max(picture.shape[:2])
-    size = (max(2, round(picture.shape[1] * scale)), max(2, round(picture.shape[0] * scale)))
+def _tile(stream: VideoStream, frame: VideoFrame) -> Picture:
+    picture = upright(frame)
+    height, width = picture.shape[0], picture.shape[1] * float(pixel_shape(stream, frame))
+    scale = SIDE / max(height, width)
+    size = (max(2, round(width * scale)), max(2, round(height * scale)))
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
-def _pictures_at(source: Path, facts: MediaFacts, times: list[float]) -> Iterator[Picture]:
-    """The picture at each of these times; where nothing decodes, the one before.
+def _tiles_at(source: Path, facts: MediaFacts, times: list[float]) -> Iterator[Picture]:
+    """The picture, small, at each of these times; where nothing decodes, the one before.
 
     A video that is short enough is decoded once, from its beginning. In a longer one each time is sought, and as many
     frames decoded after the key frame before it as there is time for: of a large picture the key frame has to do.
@@ -109,13 +111,13 @@ def _pictures_at(source: Path, facts: MediaFacts, times: list[float]) -> Iterato
         wanted = [start + time for time in times]
         if 0 < facts.duration * track.fps <= most:
             for found in _in_passing(container, stream, wanted.copy(), most):
-                yield upright(found)
+                yield _tile(stream, found)
                 wanted.pop(0)
         for seconds in wanted:
             found = _sought(container, stream, seconds, most // len(times)) or found
             if found is None:
                 raise MediaError("media_unreadable", "None of the pictures could be decoded.")
-            yield upright(found)
+            yield _tile(stream, found)
 
 
 def _in_passing(container: InputContainer, stream: VideoStream, wanted: list[float], most: int) -> Iterator[VideoFrame]:

@@ -83,3 +83,9 @@ def test_a_turned_video_has_upright_tiles(make: Make, tmp_path: Path) -> None:
     source = make("turned.mp4", "-display_rotation", "90", "-i", lying, "-c", "copy")
     made = storyboard.write(source, facts_of(source), tmp_path / "s.jpg", tmp_path / "s.vtt")
     assert (made.tile_width, made.tile_height) == (90, 160)
+
+
+def test_tiles_have_the_shape_that_the_video_is_shown_in(make: Make, tmp_path: Path) -> None:
+    source = make("wide.mp4", *scene("144x96"), "-vf", "setsar=64/45", *CODEC)
+    made = storyboard.write(source, facts_of(source), tmp_path / "s.jpg", tmp_path / "s.vtt")
+    assert (made.tile_width, made.tile_height) == (160, 75)

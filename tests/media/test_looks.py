@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -69,6 +71,19 @@ def test_a_turned_video_comes_out_upright(make: Make, tmp_path: Path, turn: int,
     made, shown = picture(target, 0.1), picture(source, 0.1)
     assert made.shape == shown.shape == ((96, 160, 3) if turn == 180 else (160, 96, 3))
     assert correlation(made, shown) > 0.6 > correlation(made, np.ascontiguousarray(shown[::-1, ::-1])) + 0.2
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("turn", [0, 90])
+def test_what_was_made_for_television_keeps_the_shape_of_its_pixels(
+    make: Make, tmp_path: Path, turn: int, look: str
+) -> None:
+    squeezed = make("squeezed.mp4", *scene("144x96", seconds=0.4), "-vf", "setsar=64/45", *CODEC)
+    source = make("source.mp4", "-display_rotation", str(turn), "-i", squeezed, "-c", "copy")
+    target = tmp_path / "made.mp4"
+    LOOKS[look](source, facts_of(source), target)
+    with av.open(str(target)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == (Fraction(64, 45) if turn == 0 else Fraction(45, 64))
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:

@@ -100,6 +100,15 @@ def test_the_window_is_where_it_should_be_at_every_frame(film: Path, tmp_path: P
         assert white == pytest.approx(min(100, max(0, bar - left)), abs=2), n
 
 
+def test_ten_bits_keep_their_colours_wherever_the_window_is(make: Make, jfk: Path, tmp_path: Path) -> None:
+    ten = ("-pix_fmt", "yuv420p10le", "-c:v", "libx264", "-preset", "ultrafast", "-t", "1", "-c:a", "aac")
+    source = make("ten.mp4", "-f", "lavfi", "-i", "color=0x808080:s=320x180:r=10", "-i", jfk, *ten)
+    framing = Framing("faces", 100, 180, "x", (Key(0.0, 61),), 0, (360, 640))
+    made = render.render(plan(source, on_frames([Stretch(0.0, 0.8)], 10), framing), tmp_path, "clip")
+    (shown, *_) = pictures(made.clean, look(made.clean, 0))
+    np.testing.assert_allclose(shown.bgr(90, 160), 128, atol=4)
+
+
 def test_captions_are_burned_into_one_version_and_the_other_is_clean(film: Path, tmp_path: Path) -> None:
     words: list[Word] = talk("Ask not what", 0.4, 0.4)
     ass = tmp_path / "o.ass"
