@@ -48,7 +48,7 @@ def _stage(function: StageFunction, name: str, needs: tuple[str, ...]) -> Stage:
         retry=once,
         may_fail=True,
         weight=0.5,
-        version="1",
+        version="2",
         uses=(),
     )
 

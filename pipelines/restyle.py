@@ -147,7 +147,7 @@ pipeline = Pipeline(
             deadline=8 * 3600,
             retry=_TWICE,
             weight=70,
-            version="1",
+            version="2",
         ),
         pictures.waveform_stage(needs=("probe", "render")),
         stage(draw_storyboard, name="storyboard", needs=("render",), retry=_ONCE, may_fail=True, weight=0.5),
