@@ -197,7 +197,9 @@ def _claims(path: Path, container: InputContainer, spans: dict[int, _Span]) -> l
     if _family(container) == "mov":  # each track has a length of its own; the file's may be that of a data track
         return [_track_claim(s, spans) for s in container.streams if isinstance(s, AudioStream | VideoStream)]
     claimed = _declared(path, container)
-    return [(claimed, _measured(container, spans))] if claimed else []
+    end = max(span.end for span in spans.values())
+    found = end if _family(container) == "matroska" else _measured(container, spans)
+    return [(claimed, found)] if claimed else []
 
 
 def _track_claim(stream: Stream, spans: dict[int, _Span]) -> tuple[float, float]:
@@ -214,6 +216,14 @@ def _declared(path: Path, container: InputContainer) -> float:
     if family == "mp3":
         states = containers.declares_mp3_length(path)
     return (container.duration or 0) / av.time_base if states else 0.0
+
+
+def _length(path: Path, container: InputContainer, spans: dict[int, _Span]) -> float:
+    """What ffmpeg states as the length of a Matroska file is the time of its end, also where it does not begin at 0:
+    a piece of a longer recording does not."""
+    if _family(container) == "matroska" and _start(container, spans) > MISSING_SECONDS:
+        return _measured(container, spans)
+    return _declared(path, container) or _measured(container, spans)
 
 
 def _measured(container: InputContainer, spans: dict[int, _Span]) -> float:
@@ -243,7 +253,7 @@ def _facts(
         container=_family(container),
         media_type=_media_type(_family(container), path, video is not None),
         bytes=size,
-        duration=round(_declared(path, container) or _measured(container, spans), 3),
+        duration=round(_length(path, container, spans), 3),
         audio=tracks,
         audio_index=chosen.index if chosen else -1,
         audio_seconds=round(span.end - _start(container, spans), 3) if span else 0.0,

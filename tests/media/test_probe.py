@@ -201,6 +201,17 @@ def test_a_file_that_is_cut_off_is_named_so(make: Make, name: str, share: float)
     assert code_of(cut(make(name, *picture, *TONE, *options), share)) == "truncated_file"
 
 
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm", "a.ts", "a.mp4"])
+def test_a_piece_of_a_longer_recording_is_whole_and_as_long_as_it_is(make: Make, name: str) -> None:
+    coded = ("-c:v", "libvpx", "-b:v", "200k", "-c:a", "libopus") if name == "a.webm" else ("-c:a", "aac")
+    source = make(name, *PICTURE, *TONE, *coded, "-output_ts_offset", "60")
+    assert probe(source).duration == pytest.approx(4.0, abs=0.15)
+    data = source.read_bytes()
+    if name in ("a.mkv", "a.webm"):
+        source.write_bytes(data[: len(data) // 2])
+        assert code_of(source) == "truncated_file"
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.m4a"])
 def test_an_mp4_that_lost_its_index_cannot_be_read(make: Make, name: str) -> None:
     assert code_of(cut(make(name, *TONE), 0.5)) == "media_unreadable"
