@@ -27,6 +27,7 @@ from av.video.stream import VideoStream
 from callsheet.media.containers import open_media
 from callsheet.media.errors import MediaError
 from callsheet.media.ffmpeg import Progress
+from callsheet.media.hdr import BT709, curve_of, ordinary
 from callsheet.media.limits import current
 from callsheet.media.probe import MediaFacts, VideoFacts
 
@@ -177,8 +178,9 @@ class _Writer:
         (stream.width, stream.height), stream.pix_fmt = size, "yuv420p"
         stream.codec_context.time_base = self._base
         stream.codec_context.sample_aspect_ratio = shape
+        told = video.codec_context
         for tag in ("color_range", "color_primaries", "color_trc", "colorspace"):
-            setattr(stream.codec_context, tag, getattr(video.codec_context, tag))
+            setattr(stream.codec_context, tag, BT709.get(tag) if curve_of(told.color_trc) else getattr(told, tag))
 
     def write(self, painted: Iterator[_Painted]) -> None:
         """Encode these frames."""
@@ -257,8 +259,11 @@ def _frames(container: InputContainer, track: int) -> Generator[VideoFrame]:
 
 
 def upright(frame: VideoFrame) -> Picture:
-    """The frame as it is to be seen: turned by what its file says, which is a multiple of 90 degrees."""
+    """The frame as it is to be seen: turned by what its file says, which is a multiple of 90 degrees, and of ordinary
+    range."""
     picture = frame.to_ndarray(format="bgr24").astype(np.uint8, copy=False)
+    if curve := curve_of(frame.color_trc):
+        picture = ordinary(picture, curve)
     turn = TURNS.get(round(frame.rotation / 90) * 90 % 360)
     return picture if turn is None else cv2.rotate(picture, turn).astype(np.uint8, copy=False)
 

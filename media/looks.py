@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from callsheet.media import ffmpeg
+from callsheet.media import ffmpeg, hdr
 from callsheet.media.frames import Picture, Settle, picture_of, repaint
 from callsheet.media.limits import current
 from callsheet.media.lut import PRESETS, Lut
@@ -41,16 +41,19 @@ def graded(
         cpu_seconds=600 + int(60 * facts.duration), output_bytes=MOST_BYTES, output_seconds=facts.duration + 60.0
     )
     inputs = [ffmpeg.Input(source), ffmpeg.Input(table, name=table.name, is_input=False)]
+    ordinary = hdr.tables(picture_of(facts).hdr, target.parent)
     try:
         options = grading(facts, table.name, vignette)
-        ffmpeg.run(inputs, options, target, duration=facts.duration, progress=progress, limits=limits)
+        ffmpeg.run([*inputs, *ordinary], options, target, duration=facts.duration, progress=progress, limits=limits)
     finally:
-        table.unlink()
+        for written in (table, *(one.path for one in ordinary)):
+            written.unlink()
 
 
 def grading(facts: MediaFacts, table: str, vignette: float = 0.0) -> list[str]:
     """The options of ffmpeg that grade a video with a table."""
-    filters = ["crop=trunc(iw/2)*2:trunc(ih/2)*2:0:0", f"lut3d=file={table}:interp=tetrahedral"]
+    ordinary = hdr.filters(picture_of(facts).hdr)
+    filters = ["crop=trunc(iw/2)*2:trunc(ih/2)*2:0:0", f"{ordinary}lut3d=file={table}:interp=tetrahedral"]
     if vignette > 0:
         filters.append(f"vignette=angle={vignette:.4f}*PI/4")
     tracks = [picture_of(facts).index, *(track.index for track in facts.audio)]

@@ -17,6 +17,7 @@ from av.video.frame import VideoFrame
 
 from callsheet.media.containers import open_media
 from callsheet.media.errors import MediaError
+from callsheet.media.hdr import Curve, curve_of
 
 Bgr = npt.NDArray[np.uint8]
 MAX_FPS = 60.0
@@ -27,13 +28,15 @@ SEEK_BACK = 0.5  # seconds before what is wanted: containers index decoding time
 
 class Picture(msgspec.Struct, frozen=True):
     """The moving picture of a file as it is seen: pixels across and down, frames a second (what is made of it has as
-    many, at a constant rate), the stream's index, the turn (degrees counter-clockwise: 0, 90, 180, 270) it is given."""
+    many, at a constant rate), the stream's index, the turn (degrees counter-clockwise: 0, 90, 180, 270) it is given,
+    and `pq` or `hlg` if it is of high dynamic range."""
 
     index: int
     width: int
     height: int
     fps: float
     rotation: int = 0
+    hdr: Curve = ""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -62,7 +65,7 @@ def look(path: Path, index: int) -> Picture:
         rotation = round(frame.rotation / 90) * 90 % 360
         if rotation % 180:
             width, height = height, width
-        return Picture(index, width, height, _fps(stream), rotation)
+        return Picture(index, width, height, _fps(stream), rotation, curve_of(frame.color_trc))
 
 
 def small(picture: Picture, longest: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from av.video.stream import VideoStream
 
 from callsheet.media import containers
 from callsheet.media.errors import MediaError
+from callsheet.media.hdr import Curve, curve_of
 from callsheet.media.limits import Limits, current
 
 MISSING_SECONDS = 0.3  # a container and its packets may disagree by this much, or by
@@ -44,13 +45,15 @@ class AudioFacts(msgspec.Struct, frozen=True):
 
 
 class VideoFacts(msgspec.Struct, frozen=True):
-    """The first moving picture: codec name, size in pixels, frames a second (0 if unknown)."""
+    """The first moving picture: codec name, size in pixels, frames a second (0 if unknown), and `pq` or `hlg` if it is
+    of high dynamic range."""
 
     index: int
     codec: str
     width: int
     height: int
     fps: float
+    hdr: Curve = ""
 
 
 class MediaFacts(msgspec.Struct, frozen=True):
@@ -177,8 +180,14 @@ def _video_facts(container: InputContainer) -> VideoFacts | None:
     for stream in container.streams.video:
         if not _is_picture(stream) and _known(stream):
             rate = stream.average_rate or stream.guessed_rate
+            coded = stream.codec_context
             return VideoFacts(
-                stream.index, stream.codec_context.name, stream.width, stream.height, float(rate) if rate else 0.0
+                stream.index,
+                coded.name,
+                stream.width,
+                stream.height,
+                float(rate) if rate else 0.0,
+                curve_of(coded.color_trc),
             )
     return None
 

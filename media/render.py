@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from callsheet.media import ffmpeg, loudness
+from callsheet.media import ffmpeg, hdr, loudness
 from callsheet.media.cut import Cut, Piece
 from callsheet.media.pictures import Picture
 from callsheet.media.reframe import Framing, positions
@@ -67,6 +67,7 @@ def render(plan: Plan, folder: Path, name: str, progress: ffmpeg.Progress = lamb
         commands = Path(temporary) / "window.cmd"
         commands.write_text(window_commands(plan))
         inputs = [*_inputs(plan), ffmpeg.Input(commands, name=commands.name, is_input=False)]
+        inputs += hdr.tables(plan.picture.hdr, Path(temporary))
         options = ["-filter_complex", f"{sound};[sound]{gain}[level];{picture_graph(plan)}", "-map", "[clean]"]
         if plan.overlay is not None:
             fonts = Path(temporary) / "fonts"  # libass would take every file beside the font for one
@@ -142,7 +143,7 @@ def _piece_chain(plan: Plan, number: int, piece: Piece) -> str:
     return (
         f"[{number}:{picture.index}]fps=fps={plan.cut.fps:.6f}:start_time=0,"
         f"tpad=stop_mode=clone:stop_duration=2,trim=end_frame={piece.frames},setpts=PTS-STARTPTS,"
-        f"scale={picture.width}:{picture.height},setsar=1,format=yuv420p[p{number}]"
+        f"scale={picture.width}:{picture.height},setsar=1,{hdr.filters(picture.hdr)}format=yuv420p[p{number}]"
     )
 
 
