@@ -20,6 +20,8 @@ GROUP_PAUSE = 0.6  # seconds without a word that end a group
 HOLD = 0.5  # seconds a group stays after its last word, at most
 HOOK_SECONDS = 3.5
 HOOK_LINE = 24  # characters
+HOOK_SIZE = 0.036
+LINE_HEIGHT = 1.36  # of its size, with this font
 SHORTEST_MS = 30
 
 Name = Literal["highlight", "karaoke", "pop", "boxed", "classic"]
@@ -57,8 +59,17 @@ class Group(msgspec.Struct, frozen=True):
     end: float
 
 
-def overlay(words: Sequence[Word], style: Name | None, hook: str, size: tuple[int, int], seconds: float) -> str:
-    """The ASS file: captions of these words (times of the clip), if a style is given, and the hook, if there is one."""
+def overlay(
+    words: Sequence[Word],
+    style: Name | None,
+    hook: str,
+    size: tuple[int, int],
+    seconds: float,
+    *,
+    hook_top: float = 0.11,
+) -> str:
+    """The ASS file: captions of these words (times of the clip), if a style is given, and the hook, if there is one,
+    `hook_top` of the height from the top."""
     file = pysubs2.SSAFile()
     file.info |= {"PlayResX": str(size[0]), "PlayResY": str(size[1]), "WrapStyle": "0", "ScaledBorderAndShadow": "yes"}
     del file.styles["Default"]
@@ -67,10 +78,16 @@ def overlay(words: Sequence[Word], style: Name | None, hook: str, size: tuple[in
         for group in groups(words, STYLES[style], seconds):
             file.events += _events(group, STYLES[style])
     if hook:
-        file.styles["Hook"] = _hook_style(size)
+        file.styles["Hook"] = _hook_style(size, hook_top)
         end = _ms(min(HOOK_SECONDS, seconds))
         file.append(pysubs2.SSAEvent(0, end, _balanced(plain(hook), HOOK_LINE), style="Hook", layer=1))
     return file.to_string("ass")
+
+
+def hook_height(hook: str, size: tuple[int, int]) -> float:
+    """How high the hook is, as a share of the clip's height."""
+    lines = _balanced(plain(hook), HOOK_LINE).count("\\N") + 1
+    return lines * LINE_HEIGHT * HOOK_SIZE * _base(size) / size[1]
 
 
 def groups(words: Sequence[Word], style: Style, seconds: float) -> list[Group]:
@@ -174,11 +191,11 @@ def _style(style: Style, size: tuple[int, int]) -> pysubs2.SSAStyle:
     )
 
 
-def _hook_style(size: tuple[int, int]) -> pysubs2.SSAStyle:
+def _hook_style(size: tuple[int, int], top: float) -> pysubs2.SSAStyle:
     wide, high = size
     return pysubs2.SSAStyle(
         fontname=FONT,
-        fontsize=round(0.036 * _base(size), 1),
+        fontsize=round(HOOK_SIZE * _base(size), 1),
         primarycolor=pysubs2.Color(17, 17, 17),
         outlinecolor=pysubs2.Color(255, 255, 255, 10),
         borderstyle=3,
@@ -187,7 +204,7 @@ def _hook_style(size: tuple[int, int]) -> pysubs2.SSAStyle:
         alignment=pysubs2.Alignment.TOP_CENTER,
         marginl=wide // 12,
         marginr=wide // 12,
-        marginv=round(0.11 * high),
+        marginv=round(top * high),
     )
 
 

@@ -57,6 +57,15 @@ class Cut(msgspec.Struct, frozen=True):
         """How long the clip is."""
         return self.frames / self.fps
 
+    def first(self, seconds: float) -> Cut:
+        """Its beginning, in whole frames."""
+        left, pieces = round(seconds * self.fps), []
+        for piece in self.pieces:
+            if left > 0:
+                pieces.append(Piece(piece.start, min(piece.frames, left)))
+                left -= piece.frames
+        return Cut(tuple(pieces), self.fps)
+
     def starts(self) -> list[float]:
         """Where in the clip each piece begins, in seconds."""
         ends = np.cumsum([piece.frames for piece in self.pieces]) / self.fps

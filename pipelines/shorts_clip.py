@@ -13,9 +13,10 @@ from callsheet.media.audio import RATE, read_wav
 from callsheet.media.corrected import corrected
 from callsheet.media.cut import LONGEST_CLIP, SHORTEST_PIECE, Span, Stretch, on_frames, without_pauses
 from callsheet.media.errors import MediaError
+from callsheet.media.hook import place
 from callsheet.media.material import Choice
 from callsheet.media.pictures import Picture
-from callsheet.media.reframe import Framing, axis_of, frame, is_whole, shape_for
+from callsheet.media.reframe import Framing, Sample, axis_of, frame, is_whole, shape_for
 from callsheet.media.transcript import Transcript, Word, join_words
 from callsheet.pipelines.common import facts_of, warning
 from callsheet.pipelines.declare import OutputFile, StageContext, StageError, StageOutput
@@ -23,7 +24,7 @@ from callsheet.pipelines.shorts_params import Edit
 
 WATCH_SHARE = 0.25  # of the stage's time
 LOUDNESS_OFF = 1.0  # LU
-THUMBNAIL_AT = 0.3  # of the clip: by then a hook is gone, and whoever speaks is seen
+THUMBNAIL_AT = 0.3  # of the clip: by then whoever speaks is seen; if a hook is, too, just after it
 SLACK = 0.05  # seconds; a container's length is not exact
 GLYPH_MISSING = "fontselect: failed"  # as libass has it
 
@@ -101,7 +102,9 @@ class _Making:
         shape = shape_for(self.picture, self.wanted.output_format)
         looking = self._part(0.0, WATCH_SHARE, "looking")
         axis = axis_of(self.picture, shape)
-        seen = [] if is_whole(self.picture, shape) else watch.watch(source, self.picture, self.cut, axis, looking)
+        whole = is_whole(self.picture, shape)  # of which only the beginning is looked at, for a place for the hook
+        watched = self.cut.first(captions.HOOK_SECONDS if self.wanted.hook else 0.0) if whole else self.cut
+        seen = watch.watch(source, self.picture, watched, axis, looking)
         framing = frame(self.picture, shape, seen)
         context.log(f"{self.cut.seconds:.1f} s in {len(self.cut.pieces)} piece(s), framed by {framing.layout}")
         plan = render.Plan(
@@ -110,7 +113,7 @@ class _Making:
             audio_index=facts_of(context).audio_index,
             cut=self.cut,
             framing=framing,
-            overlay=self._overlay(framing),
+            overlay=self._overlay(framing, seen),
             loudness=context.params.loudness,
         )
         return self._published(plan, self._rendered(plan))
@@ -122,7 +125,7 @@ class _Making:
         sound = read_wav(self.context.file("audio", "speech.wav"), int(span.start * RATE), int(span.end * RATE))
         return without_pauses(span.start, span.end, words, sound)
 
-    def _overlay(self, framing: Framing) -> Path | None:
+    def _overlay(self, framing: Framing, seen: Sequence[Sample]) -> Path | None:
         """The captions and the hook as a file; what cannot be made is left out, and said."""
         style = self.wanted.style if self.heard else None
         if self.wanted.style and not self.heard:
@@ -131,12 +134,18 @@ class _Making:
             return None
         path = self.context.folder / "overlay.ass"
         try:
-            path.write_text(captions.overlay(self.heard, style, self.wanted.hook, framing.size, self.cut.seconds))
+            path.write_text(self._written(style, framing, seen))
         except Exception as error:  # noqa: BLE001  (whatever it trips over, it costs the captions only)
             self.context.log(f"captions: {type(error).__name__}")
             self._warn("captions_failed", "The captions of {} could not be made; it is without them.")
             return None
         return path
+
+    def _written(self, style: captions.Name | None, framing: Framing, seen: Sequence[Sample]) -> str:
+        title, cut = self.wanted.hook, self.cut
+        meanwhile = [sample for sample in seen if sample.time < captions.HOOK_SECONDS]
+        top = place(framing, self.picture, meanwhile, cut.fps, captions.hook_height(title, framing.size))
+        return captions.overlay(self.heard, style, title, framing.size, cut.seconds, hook_top=top)
 
     def _rendered(self, plan: render.Plan) -> render.Rendered:
         """The clip; without what is burned in, if that is what fails."""
@@ -168,7 +177,8 @@ class _Making:
 
     def _thumbnail(self, clip: Path) -> list[OutputFile]:
         try:
-            render.thumbnail(clip, self.cut.seconds * THUMBNAIL_AT, self.context.folder / f"{self.name}.jpg")
+            at = max(self.cut.seconds * THUMBNAIL_AT, captions.HOOK_SECONDS + 0.1 if self.wanted.hook else 0.0)
+            render.thumbnail(clip, min(at, self.cut.seconds * 0.9), self.context.folder / f"{self.name}.jpg")
         except MediaError as error:
             self.context.log(f"thumbnail: {error.message}")
             self._warn("thumbnail_failed", "{} has no thumbnail.")

@@ -8,7 +8,7 @@ import re
 import pysubs2
 import pytest
 
-from callsheet.media.captions import STYLES, Name, groups, overlay
+from callsheet.media.captions import STYLES, Name, groups, hook_height, overlay
 from callsheet.media.transcript import Word
 from tests.media.spoken import talk, word
 
@@ -76,6 +76,13 @@ def test_the_hook_stands_over_the_first_seconds_only_and_alone_if_there_are_no_c
     assert (hook.start, hook.end, hook.style) == (0, 3500, "Hook")
     assert all(len(line) <= 28 for line in hook.text.split("\\N"))
     assert max(e.end for e in lines([], None, "Short", seconds=2.0)) == 2000
+
+
+def test_the_hook_stands_where_it_is_put_and_says_how_high_it_is() -> None:
+    text = overlay([], None, "What can you do for your country today?", SIZE, 5.0, hook_top=0.4)
+    assert f",{round(0.4 * SIZE[1])},1" in next(line for line in text.splitlines() if line.startswith("Style: Hook"))
+    short, long = (hook_height(hook, SIZE) for hook in ("Short", "What can you do for your country today?"))
+    assert 0.03 < short == long / 2 < 0.06
 
 
 def test_words_are_grouped_by_sentence_and_pause() -> None:

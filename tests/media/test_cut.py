@@ -94,3 +94,10 @@ def test_a_word_taken_out_is_gone_and_one_put_in_has_a_time_that_does_not_fall()
 def test_no_text_at_all_is_no_words() -> None:
     assert corrected(heard(), "  ", 10.0) == []
     assert [w.word for w in corrected([], "Words from nowhere", 4.0)] == ["words", "from", "nowhere"]
+
+
+def test_the_beginning_of_a_cut_is_some_whole_frames_of_it() -> None:
+    cut = Cut((Piece(1.0, 10), Piece(5.0, 30)), 10.0)
+    assert cut.first(1.5).pieces == (Piece(1.0, 10), Piece(5.0, 5))
+    assert cut.first(9.0) == cut
+    assert cut.first(0.0).pieces == ()

@@ -8,6 +8,7 @@ import math
 import pytest
 
 from callsheet.media.faces import Face
+from callsheet.media.hook import HIGHER, USUAL, place
 from callsheet.media.pictures import Picture
 from callsheet.media.reframe import BINS, Sample, frame, is_whole, positions, shape_for
 from callsheet.media.tripod import CONFIRM, SAFE, SPEED, Target, follow
@@ -137,3 +138,24 @@ def test_a_window_that_glides_moves_evenly_and_one_that_jumps_does_so_in_one_fra
     assert len(set(at)) == 2
     moving = positions(frame(WIDE, "vertical", samples(*[0.2 + 0.01 * n for n in range(60)])), 360, 30.0)
     assert max(abs(b - a) for a, b in itertools.pairwise(moving)) <= math.ceil(SPEED * 405 / 30)
+
+
+def at_height(top: float, middle: float = 0.5) -> Sample:
+    return Sample(0.0, (Face(middle - 0.05, top, 0.1, 0.2, 0.9),))
+
+
+@pytest.mark.parametrize(("top", "where"), [(0.35, USUAL), (0.16, HIGHER), (0.1, 0.4), (0.45, USUAL)])
+@pytest.mark.parametrize("shape", ["vertical", "square"])
+def test_the_hook_is_put_where_it_hides_no_face(shape: str, top: float, where: float) -> None:
+    seen = [at_height(top)]
+    assert place(frame(WIDE, shape, seen), WIDE, seen, 30.0, 0.18 if where == 0.4 else 0.12) == pytest.approx(where)
+
+
+def test_a_face_that_the_clip_does_not_show_is_in_nobodys_way() -> None:
+    framing = frame(WIDE, "vertical", [at_height(0.3, 0.2)])
+    assert place(framing, WIDE, [at_height(0.12, 0.8)], 30.0, 0.15) == USUAL
+    assert place(framing, WIDE, [at_height(0.12, 0.2)], 30.0, 0.15) != USUAL
+    upright = Picture(0, 720, 1280, 30.0)
+    whole = frame(upright, "vertical", [])
+    assert place(whole, upright, [at_height(0.12)], 30.0, 0.15) != USUAL
+    assert place(whole, upright, [], 30.0, 0.15) == USUAL
