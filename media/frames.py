@@ -112,16 +112,24 @@ def repaint(
         writer = _Writer(written, video, (width, height), pixel_shape(video, first), settle)
         sound = {t.index: written.add_stream_from_template(read.streams[t.index]) for t in facts.audio}
         work = _Ordered(pool, paint, 2 * threads)
+        began = max(Fraction(read.start_time or 0, av.time_base), Fraction(0))
         for packet in _packets(read):
             if packet.stream.index == track:
                 for frame in _decoded(packet):
+                    frame.pts = _since(began, frame.pts, frame.time_base)
                     writer.write(work.put(frame))
                     _tell(progress, frame, facts)
             elif packet.stream.index in sound and packet.dts is not None:
+                packet.pts, packet.dts = (_since(began, t, packet.time_base) for t in (packet.pts, packet.dts))
                 packet.stream = sound[packet.stream.index]
                 written.mux(packet)
         writer.write(work.rest())
         return writer.end()
+
+
+def _since(began: Fraction, time: int | None, base: Fraction | None) -> int | None:
+    """A timestamp from the beginning of the file, which need not be at 0: players would show nothing until then."""
+    return None if time is None or not base else time - round(began / base)
 
 
 def _tell(progress: Progress | None, frame: VideoFrame, facts: MediaFacts) -> None:

@@ -86,6 +86,24 @@ def test_what_was_made_for_television_keeps_the_shape_of_its_pixels(
         assert container.streams.video[0].sample_aspect_ratio == (Fraction(64, 45) if turn == 0 else Fraction(45, 64))
 
 
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("name", ["a.ts", "a.mkv"])
+def test_what_is_made_begins_at_once_wherever_the_clock_of_its_source_stood(
+    make: Make, tmp_path: Path, name: str, look: str
+) -> None:
+    source = make(name, *scene(seconds=1), *SOUND, *CODEC, "-output_ts_offset", "40")
+    target = tmp_path / "made.mp4"
+    shares: list[float] = []
+    if look == "drawn":
+        looks.drawn(source, facts_of(source), target, "cartoon", 1.0, progress=shares.append)
+        assert min(shares) < 0.2
+    else:
+        LOOKS[look](source, facts_of(source), target)
+    with av.open(str(target)) as container:
+        assert 0 <= (container.start_time or 0) < 0.1 * av.time_base
+    np.testing.assert_allclose(times(target), times(source), atol=0.0011)
+
+
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
 
