@@ -69,7 +69,7 @@ class Cut(msgspec.Struct, frozen=True):
     def starts(self) -> list[float]:
         """Where in the clip each piece begins, in seconds."""
         ends = np.cumsum([piece.frames for piece in self.pieces]) / self.fps
-        return [0.0, *ends[:-1].tolist()]
+        return [0.0, *ends.tolist()][: len(self.pieces)]
 
     def words(self, words: Sequence[Word]) -> list[Word]:
         """The words heard in the clip, with times of the clip. One that only reaches in by less than half is left."""

@@ -113,8 +113,9 @@ def test_captions_that_cannot_be_burned_in_cost_only_themselves(
     assert (output.data["clip"]["captions"], output.data["clip"]["hook"]) == (None, "")
 
 
-def test_without_captions_and_hook_there_is_one_version(clip: FannedRun) -> None:
-    output = clip.stage("clip:0", item(), params(captions="none", hook=False, loudness=None))
+@pytest.mark.parametrize("shape", ["vertical", "horizontal"])  # the latter is the film's own
+def test_without_captions_and_hook_there_is_one_version(clip: FannedRun, shape: str) -> None:
+    output = clip.stage("clip:0", item(), params(captions="none", hook=False, loudness=None, output_format=shape))
     assert [file.name for file in output.files] == ["clip-0.mp4", "clip-0.jpg", "clip-0.json"]
     assert output.result["warnings"] == []
 
