@@ -1,7 +1,8 @@
 """Loudness as EBU R 128 measures it, and bringing a clip to the level that platforms play at.
 
 Two passes of ffmpeg's loudnorm: the first measures what the second is told, which then needs no guess. Where the peaks
-leave room the second is one constant gain; where they do not, it evens the level out.
+leave room the second is one constant gain; where they do not, it evens the level out. Loudness itself is measured by
+ebur128: in clips of a few seconds loudnorm finds up to 0.8 LU less.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _SUMMARY = re.compile(r"Summary:.*?I:\s+(-?[\d.]+|-inf) LUFS", re.DOTALL)
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """What loudnorm found: LUFS, dBTP, LU, LUFS, and the offset (LU) it asks for. As it writes them: in text."""
+    """What was found: LUFS, dBTP, LU, LUFS, and the offset (LU) that loudnorm asks for. As it is written: in text."""
 
     input_i: str
     input_tp: str
@@ -43,14 +44,15 @@ def measure(inputs: Sequence[ffmpeg.Input], sound: str, target: float = TARGET) 
     """Measure the sound that a filter graph with the output `[sound]` makes. MediaError: conversion_failed."""
     options = [
         "-filter_complex",
-        f"{sound};[sound]{_settings(target)}:print_format=json[measured]",
+        f"{sound};[sound]ebur128=framelog=quiet,{_settings(target)}:print_format=json[measured]",
         "-map",
         "[measured]",
     ]
     said = ffmpeg.run(inputs, options, None, log="info")
-    if (found := _JSON.search(said)) is None:
+    found, level = _JSON.search(said), _SUMMARY.search(said)
+    if found is None or level is None:
         raise MediaError("conversion_failed", "The loudness of the sound could not be measured.")
-    return msgspec.json.decode(found[0], type=Measured)
+    return msgspec.structs.replace(msgspec.json.decode(found[0], type=Measured), input_i=level[1])
 
 
 def normalise(measured: Measured, target: float = TARGET) -> str:
