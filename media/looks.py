@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from callsheet.media import ffmpeg, hdr
+from callsheet.media import ffmpeg, hdr, pictures
 from callsheet.media.frames import Picture, Settle, picture_of, repaint
 from callsheet.media.limits import current
 from callsheet.media.lut import PRESETS, Lut
@@ -42,18 +42,20 @@ def graded(
     )
     inputs = [ffmpeg.Input(source), ffmpeg.Input(table, name=table.name, is_input=False)]
     ordinary = hdr.tables(picture_of(facts).hdr, target.parent)
+    interlaced = pictures.look(source, picture_of(facts).index).interlaced
     try:
-        options = grading(facts, table.name, vignette)
+        options = grading(facts, table.name, vignette, interlaced=interlaced)
         ffmpeg.run([*inputs, *ordinary], options, target, duration=facts.duration, progress=progress, limits=limits)
     finally:
         for written in (table, *(one.path for one in ordinary)):
             written.unlink()
 
 
-def grading(facts: MediaFacts, table: str, vignette: float = 0.0) -> list[str]:
+def grading(facts: MediaFacts, table: str, vignette: float = 0.0, *, interlaced: bool = False) -> list[str]:
     """The options of ffmpeg that grade a video with a table."""
     ordinary = hdr.filters(picture_of(facts).hdr)
-    filters = ["crop=trunc(iw/2)*2:trunc(ih/2)*2:0:0", f"{ordinary}lut3d=file={table}:interp=tetrahedral"]
+    filters = [pictures.UNWEAVE] if interlaced else []
+    filters += ["crop=trunc(iw/2)*2:trunc(ih/2)*2:0:0", f"{ordinary}lut3d=file={table}:interp=tetrahedral"]
     if vignette > 0:
         filters.append(f"vignette=angle={vignette:.4f}*PI/4")
     tracks = [picture_of(facts).index, *(track.index for track in facts.audio)]

@@ -23,13 +23,14 @@ Bgr = npt.NDArray[np.uint8]
 MAX_FPS = 60.0
 USUAL_FPS = 30.0  # for a file that does not say
 COMMON_FPS = (24000 / 1001, 24.0, 25.0, 30000 / 1001, 30.0, 48.0, 50.0, 60000 / 1001, 60.0)
+UNWEAVE = "bwdif=mode=send_frame:deint=interlaced"  # a filter of ffmpeg: of two fields a frame, whole ones as they are
 SEEK_BACK = 0.5  # seconds before what is wanted: containers index decoding times, which are a little earlier
 
 
 class Picture(msgspec.Struct, frozen=True):
     """The moving picture of a file as it is seen: pixels across and down, frames a second (what is made of it has as
     many, at a constant rate), the stream's index, the turn (degrees counter-clockwise: 0, 90, 180, 270) it is given,
-    and `pq` or `hlg` if it is of high dynamic range."""
+    `pq` or `hlg` if it is of high dynamic range, and whether its frames are woven of two fields."""
 
     index: int
     width: int
@@ -37,6 +38,7 @@ class Picture(msgspec.Struct, frozen=True):
     fps: float
     rotation: int = 0
     hdr: Curve = ""
+    interlaced: bool = False
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -65,7 +67,8 @@ def look(path: Path, index: int) -> Picture:
         rotation = round(frame.rotation / 90) * 90 % 360
         if rotation % 180:
             width, height = height, width
-        return Picture(index, width, height, _fps(stream), rotation, curve_of(frame.color_trc))
+        curve, woven = curve_of(frame.color_trc), bool(frame.interlaced_frame)
+        return Picture(index, width, height, _fps(stream), rotation, curve, woven)
 
 
 def small(picture: Picture, longest: int) -> tuple[int, int]:

@@ -16,7 +16,7 @@ import msgspec
 
 from callsheet.media import ffmpeg, hdr, loudness
 from callsheet.media.cut import Cut, Piece
-from callsheet.media.pictures import Picture
+from callsheet.media.pictures import UNWEAVE, Picture
 from callsheet.media.reframe import Framing, positions
 
 FONT = Path(__file__).parent / "fonts" / "OpenSans-ExtraBold.ttf"
@@ -140,8 +140,9 @@ def picture_graph(plan: Plan) -> str:
 def _piece_chain(plan: Plan, number: int, piece: Piece) -> str:
     """In 8 bits before anything is cropped: at an odd place, ffmpeg's crop tears samples of 10 bits asunder."""
     picture = plan.picture
+    woven = f"{UNWEAVE}," if picture.interlaced else ""
     return (
-        f"[{number}:{picture.index}]fps=fps={plan.cut.fps:.6f}:start_time=0,"
+        f"[{number}:{picture.index}]{woven}fps=fps={plan.cut.fps:.6f}:start_time=0,"
         f"tpad=stop_mode=clone:stop_duration=2,trim=end_frame={piece.frames},setpts=PTS-STARTPTS,"
         f"scale={picture.width}:{picture.height},setsar=1,{hdr.filters(picture.hdr)}format=yuv420p[p{number}]"
     )

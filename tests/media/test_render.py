@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from callsheet.media import loudness, render
+from callsheet.media import looks, loudness, lut, render
 from callsheet.media.captions import overlay
 from callsheet.media.cut import Cut, Piece, Stretch, on_frames
 from callsheet.media.errors import MediaError
@@ -16,6 +16,7 @@ from callsheet.media.pictures import Picture, look, pictures
 from callsheet.media.probe import probe
 from callsheet.media.reframe import Framing, Key, Sample, frame
 from callsheet.media.transcript import Word
+from tests.media.clips import times
 from tests.media.conftest import Make
 from tests.media.spoken import talk
 
@@ -98,6 +99,28 @@ def test_the_window_is_where_it_should_be_at_every_frame(film: Path, tmp_path: P
         left = 0 if n < 10 else 100 + min(80, round((n / 25 - 0.4) / 0.8 * 80))
         white = int((seen.bgr(100, 180)[90, :, 0] > 128).sum())
         assert white == pytest.approx(min(100, max(0, bar - left)), abs=2), n
+
+
+def test_two_fields_become_one_frame_without_a_comb(make: Make, jfk: Path, tmp_path: Path) -> None:
+    bar = "color=black:s=320x180:r=50,geq=lum='if(lt(mod(X-8*N,160),12),235,16)':cb=128:cr=128"
+    woven = (
+        "-vf",
+        "tinterlace=interleave_top,fieldorder=tff",
+        "-c:v",
+        "mpeg2video",
+        "-q:v",
+        "2",
+        "-flags",
+        "+ilme+ildct",
+    )
+    source = make("woven.mpg", "-f", "lavfi", "-i", bar, "-i", jfk, *woven, "-t", "2", "-c:a", "mp2", "-ar", "48000")
+    looks.graded(source, probe(source), tmp_path / "graded.mp4", lut.built_in("noir"))
+    clip = render.render(plan(source, on_frames([Stretch(0.0, 1.2)], 25.0), whole()), tmp_path, "clip")
+    for made in (clip.clean, tmp_path / "graded.mp4"):
+        for seen in list(pictures(made, look(made, 0)))[2:-2]:
+            lines = seen.bgr(320, 180)[20:160, :, 0].astype(float)
+            assert np.abs(np.diff(lines, axis=0)).mean() < 4
+    assert len(times(tmp_path / "graded.mp4")) == len(times(source))
 
 
 def test_ten_bits_keep_their_colours_wherever_the_window_is(make: Make, jfk: Path, tmp_path: Path) -> None:
