@@ -86,10 +86,24 @@ def settle(choices: Sequence[Choice], material: Material, wish: Wish) -> list[Ch
     kept: list[Choice] = []
     for choice in sorted(choices, key=lambda c: (-c.score, c.start)):
         start, end = edges(material.words, choice.start, choice.end, material.duration)
+        if (trimmed := _without_flashes(start, end, material))[1] - trimmed[0] >= wish.shortest:
+            start, end = trimmed
         fits = wish.shortest - 0.05 <= end - start <= wish.longest + 0.05
         if fits and len(kept) < wish.count and all(end <= other.start or start >= other.end for other in kept):
             kept.append(msgspec.structs.replace(choice, start=start, end=end))
     return sorted(kept, key=lambda c: c.start)
+
+
+def _without_flashes(start: float, end: float, material: Material) -> tuple[float, float]:
+    """The edges without the moment of another shot that is in the pause before the first word, or after the last."""
+    inside = [word for word in material.words if start <= word.start and word.end <= end]
+    if not inside:
+        return start, end
+    first, last, shots = inside[0].start, inside[-1].end, material.shots
+    begin = max((cut for cut in shots.cuts if start < cut <= first), default=start)
+    # A shot begins at the cut or up to a sample before it.
+    finish = min((max(last, cut - shots.step) for cut in shots.cuts if last < cut < end + shots.step), default=end)
+    return round(begin, 3), round(min(end, finish), 3)
 
 
 def _spoken(spoken: Sequence[Sentence], material: Material, wish: Wish, score: Scorer) -> list[Candidate]:

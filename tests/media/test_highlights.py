@@ -15,7 +15,7 @@ from callsheet.media.features import WHY, why
 from callsheet.media.highlights import WEIGHTS, WEIGHTS_UNSPOKEN, candidates, choose, settle, shortlist
 from callsheet.media.material import Candidate, Choice, Material, Wish
 from callsheet.media.sentences import LEAD, TAIL, edges, sentences
-from callsheet.media.shots import Shots
+from callsheet.media.shots import SAMPLE_SECONDS, Shots
 from callsheet.media.transcript import Word
 from tests.media.spoken import talk
 
@@ -45,6 +45,20 @@ def test_as_many_clips_as_asked_are_chosen_each_as_long_as_asked_and_none_overla
     assert len(found) == 5
     assert all(10 <= clip.end - clip.start <= 20 for clip in found)
     assert all(one.end <= other.start for one, other in itertools.pairwise(found))
+
+
+def test_no_clip_begins_or_ends_with_a_moment_of_another_shot() -> None:
+    words = lecture([PLAIN] * 3, pause=3.0)
+    first, last = words[len(PLAIN.split())].start, words[2 * len(PLAIN.split()) - 1].end
+    answer = [Choice(first - LEAD, last + TAIL, 1.0)]
+    cuts = (first - 0.2, last + 0.3)
+    (clip,) = settle(answer, material(words, shots=Shots(cuts, (1.0,))), Wish(1, 2, 20))
+    assert (clip.start, clip.end) == pytest.approx((cuts[0], cuts[1] - SAMPLE_SECONDS))
+    for still in ((first + 0.1,), (last - 0.1,), ()):
+        (clip,) = settle(answer, material(words, shots=Shots(still, (1.0,))), Wish(1, 2, 20))
+        assert (clip.start, clip.end) == pytest.approx((first - LEAD, last + TAIL))
+    (clip,) = settle(answer, material(words, shots=Shots(cuts, (1.0,))), Wish(1, last - first + 0.7, 20))
+    assert (clip.start, clip.end) == pytest.approx((first - LEAD, last + TAIL))  # or it would be too short
 
 
 def test_there_are_fewer_where_the_material_holds_no_more() -> None:
