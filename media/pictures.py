@@ -116,8 +116,14 @@ def _decoded(container: InputContainer, index: int) -> Iterator[VideoFrame]:
 
 
 def _fps(stream: Any) -> float:
-    """A rate that editors know, if the file's is near one: the mean of a phone's varying rate is an odd number."""
+    """A rate that editors know, if the file's is near one: the mean of a phone's varying rate is an odd number.
+
+    Where frames are left out here and there, it is the rate of those that were not: at the mean, most would be shown at
+    another time than they were taken. One that is twice the mean counts fields, or ticks of a clock.
+    """
     stated = float(stream.average_rate or stream.guessed_rate or 0) or USUAL_FPS
+    if stated < (full := float(stream.base_rate or 0)) < min(MAX_FPS + 1, 1.9 * stated):
+        stated = full
     rate = min(max(stated, 1.0), MAX_FPS)
     near = min(COMMON_FPS, key=lambda common: abs(common - rate))
     return near if abs(near - rate) < 0.01 * near else rate

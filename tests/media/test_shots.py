@@ -65,3 +65,12 @@ def test_a_picture_that_does_not_decode_is_refused(scenes: Path, tmp_path: Path)
     with pytest.raises(MediaError) as caught:
         look(broken, 0)
     assert caught.value.code == "media_unreadable"
+
+
+@pytest.mark.parametrize(
+    ("kept", "fps"), [("1", 30.0), ("not(mod(n,5))*not(mod(n,2))+mod(n,5)", 30.0), ("not(mod(n,2))", 15.0)]
+)
+def test_where_frames_were_left_out_the_rate_is_that_of_the_others(make: Make, kept: str, fps: float) -> None:
+    source = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=30:d=4", "-vf", f"select='{kept}'", "-fps_mode", "vfr")
+    phone = make("phone.mp4", *source, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
+    assert look(phone, 0).fps == pytest.approx(fps, rel=0.02)
