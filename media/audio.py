@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import av.error
@@ -20,6 +20,8 @@ RATE = 16_000
 BLOCK = 1 << 16
 LOST_SECONDS = 1.0  # how much less than the packets promised may come out of the decoder, or
 LOST_SHARE = 0.02  # this share of it, whichever is more
+SUSPECT_DB = -45.0  # of full scale: a mix that is quieter is held against its channels,
+CANCELLED_DB = 15.0  # which cancel each other out in it if they are so much louder
 Samples = npt.NDArray[np.float32]
 _SCALES = {"u1": 128.0, "i2": 2.0**15, "i4": 2.0**31, "i8": 2.0**63}
 
@@ -28,6 +30,7 @@ def to_speech_wav(source: Path, facts: MediaFacts, target: Path, progress: ffmpe
     """Write the chosen track as 16 kHz mono 16-bit WAV whose time 0 is the file's own; give back its seconds.
 
     Gaps in the track, and a late start against the picture, become silence, so that times stay those of the source.
+    Of two channels that cancel each other out, as when a microphone is wired the wrong way round, one is turned over.
     MediaError: conversion_failed, media_unreadable (much of the track did not decode).
     """
     seconds = facts.audio_seconds
@@ -35,12 +38,32 @@ def to_speech_wav(source: Path, facts: MediaFacts, target: Path, progress: ffmpe
         cpu_seconds=120 + int(seconds), output_bytes=int((seconds + 60) * RATE * 2), output_seconds=seconds + 30
     )
     options = ["-map", f"0:{facts.audio_index}", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-bitexact"]
-    options += ["-af", f"aresample={RATE}:async=1:first_pts=0", "-ac", "1", "-c:a", "pcm_s16le", "-f", "wav"]
-    ffmpeg.run([ffmpeg.Input(source)], options, target, duration=seconds, progress=progress, limits=limits)
+    options += ["-ac", "1", "-c:a", "pcm_s16le", "-f", "wav", "-af"]
+    on_time = f"aresample={RATE}:async=1:first_pts=0"
+    inputs = [ffmpeg.Input(source)]
+    ffmpeg.run(inputs, [*options, on_time], target, duration=seconds, progress=progress, limits=limits)
+    if facts.speech_track.channels == 2 and _cancelled(source, facts.audio_index, target):
+        options.append(f"{on_time},pan=mono|c0=0.5*c0-0.5*c1")
+        ffmpeg.run(inputs, options, target, duration=seconds, limits=limits)
     written = wav_seconds(target)
     if seconds - written > max(LOST_SECONDS, LOST_SHARE * seconds):
         raise MediaError("media_unreadable", f"Only {written:.1f} s of {seconds:.1f} s of sound could be decoded.")
     return written
+
+
+def _cancelled(source: Path, track: int, mixed: Path) -> bool:
+    """Whether next to nothing is left of two channels in their mix, though there is something on each."""
+    left = _level(wav_blocks(mixed, BLOCK))
+    return left < SUSPECT_DB and _level(original_blocks(source, track)) > left + CANCELLED_DB
+
+
+def _level(blocks: Iterable[Samples]) -> float:
+    """The level of all of it, in dB of full scale."""
+    energy, count = 0.0, 0
+    for block in blocks:
+        energy += float(np.sum(np.square(block, dtype=np.float64)))
+        count += block.size
+    return float(10 * np.log10(energy / max(1, count) + 1e-12))
 
 
 def wav_seconds(path: Path) -> float:

@@ -138,7 +138,7 @@ pipeline = Pipeline(
     description="A long video to short clips: highlights chosen, framed for phones, captioned, levelled.",
     stages=(
         stage(probe, deadline=300, retry=_TWICE, weight=1),
-        stage(transcription.audio, needs=("probe",), retry=_TWICE, weight=2, version="1", uses=()),
+        stage(transcription.audio, needs=("probe",), retry=_TWICE, weight=2, version="2", uses=()),
         stage(transcription.speech, needs=("audio",), retry=_TWICE, weight=3, version="1", uses=()),
         stage(
             transcribe,

@@ -198,7 +198,7 @@ pipeline = Pipeline(
     description="Speech in an audio or video file to a transcript, subtitles and documents.",
     stages=(
         stage(probe, deadline=300, retry=_TWICE, weight=1),
-        stage(audio, needs=("probe",), deadline=3600, retry=_TWICE, weight=4, version="1", uses=()),
+        stage(audio, needs=("probe",), deadline=3600, retry=_TWICE, weight=4, version="2", uses=()),
         stage(quality, needs=("probe", "audio"), deadline=3600, retry=_TWICE, weight=3, version="3", uses=()),
         stage(speech, needs=("audio",), deadline=3600, retry=_TWICE, weight=6, version="1", uses=()),
         stage(

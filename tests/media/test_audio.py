@@ -45,6 +45,18 @@ def test_a_gap_in_the_track_is_kept_as_silence(make: Make, tmp_path: Path) -> No
     assert float(np.abs(samples).max()) == 0.0
 
 
+def test_channels_that_cancel_each_other_out_are_heard(jfk: Path, make: Make, tmp_path: Path) -> None:
+    convert(jfk, tmp_path / "plain.wav")
+    crossed = make("crossed.flac", "-i", jfk, "-af", "pan=stereo|c0=c0|c1=-0.98*c0")
+    assert convert(crossed, tmp_path / "s.wav") == 11.0
+    heard, plain = (audio.read_wav(tmp_path / name) for name in ("s.wav", "plain.wav"))
+    assert np.corrcoef(heard, plain)[0, 1] > 0.99
+    assert np.abs(heard).max() > np.abs(plain).max() / 2
+    hushed = make("hushed.flac", "-i", jfk, "-af", "volume=-50dB", "-sample_fmt", "s32")
+    convert(hushed, tmp_path / "h.wav")
+    assert np.corrcoef(audio.read_wav(tmp_path / "h.wav"), plain)[0, 1] > 0.9  # quiet is not crossed
+
+
 def test_sound_that_does_not_decode_is_no_success(make: Make, tmp_path: Path) -> None:
     path = make("a.mkv", *TONE, "-c:a", "flac")
     content = bytearray(path.read_bytes())
