@@ -31,8 +31,11 @@ def to_speech_wav(source: Path, facts: MediaFacts, target: Path, progress: ffmpe
 
     Gaps in the track, and a late start against the picture, become silence, so that times stay those of the source.
     Of two channels that cancel each other out, as when a microphone is wired the wrong way round, one is turned over.
+    A file without sound is silent to its end.
     MediaError: conversion_failed, media_unreadable (much of the track did not decode).
     """
+    if not facts.audio:
+        return _silence(facts.duration, target)
     seconds = facts.audio_seconds
     limits = ffmpeg.ChildLimits(
         cpu_seconds=120 + int(seconds), output_bytes=int((seconds + 60) * RATE * 2), output_seconds=seconds + 30
@@ -49,6 +52,16 @@ def to_speech_wav(source: Path, facts: MediaFacts, target: Path, progress: ffmpe
     if seconds - written > max(LOST_SECONDS, LOST_SHARE * seconds):
         raise MediaError("media_unreadable", f"Only {written:.1f} s of {seconds:.1f} s of sound could be decoded.")
     return written
+
+
+def _silence(seconds: float, target: Path) -> float:
+    left = round(seconds * RATE)
+    with wave.open(str(target), "wb") as file:
+        file.setparams((1, 2, RATE, left, "NONE", ""))
+        while left > 0:
+            file.writeframesraw(bytes(2 * min(left, BLOCK)))
+            left -= BLOCK
+    return wav_seconds(target)
 
 
 def _cancelled(source: Path, track: int, mixed: Path) -> bool:

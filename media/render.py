@@ -24,6 +24,7 @@ MARGIN = 0.5  # seconds read beyond the end of a piece: what is too much is trim
 FADE = 0.008  # seconds of sound at each seam, against clicks
 BLUR_SHARE = 8  # the blurred background is made at an eighth of the size
 THREADS = 4  # of an encoder: what x264 makes depends on their number, and clips must not depend on the machine
+NO_SOUND = f"anullsrc=r={loudness.RATE}"
 DECODERS = 2  # threads of each piece's decoder: twelve with one a core would hold too many pictures
 ENCODING = (
     *("-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-profile:v", "high", "-pix_fmt", "yuv420p"),
@@ -33,8 +34,8 @@ ENCODING = (
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """All that a clip is made of: the file, its streams, the pieces, the window, the overlay (an ASS file) if any, and
-    the loudness (LUFS) it is brought to, if any."""
+    """All that a clip is made of: the file, its streams (no sound: `audio_index` is -1), the pieces, the window, the
+    overlay (an ASS file) if any, and the loudness (LUFS) it is brought to, if any."""
 
     source: Path
     picture: Picture
@@ -99,7 +100,7 @@ def render(plan: Plan, folder: Path, name: str, progress: ffmpeg.Progress = lamb
 
 def _gain(plan: Plan, sound: str) -> str:
     """The filter that brings the sound to the wanted loudness."""
-    if plan.loudness is None:
+    if plan.loudness is None or plan.audio_index < 0:
         return "anull"
     measured = loudness.measure(_inputs(plan, picture=False), sound, plan.loudness)
     return loudness.normalise(measured, plan.loudness)
@@ -112,12 +113,13 @@ def thumbnail(clip: Path, at: float, target: Path) -> None:
 
 
 def sound_graph(plan: Plan) -> str:
-    """The pieces' sound, each exactly as long as its frames, joined as `[sound]`."""
+    """The pieces' sound, each exactly as long as its frames, joined as `[sound]`; silence, where there is none."""
     chains = []
     for number, piece in enumerate(plan.cut.pieces):
         samples = round(piece.frames / plan.cut.fps * loudness.RATE)
+        track = f"[{number}:{plan.audio_index}]aresample={loudness.RATE}:async=1:first_pts=0"
         chains.append(
-            f"[{number}:{plan.audio_index}]aresample={loudness.RATE}:async=1:first_pts=0,"
+            f"{track if plan.audio_index >= 0 else NO_SOUND},"
             f"aformat=sample_fmts=fltp:channel_layouts=stereo,apad,atrim=end_sample={samples},asetpts=PTS-STARTPTS,"
             f"afade=t=in:d={FADE},afade=t=out:st={samples / loudness.RATE - FADE:.4f}:d={FADE}[s{number}]"
         )

@@ -37,7 +37,7 @@ choose: scoring.Chooser = scoring.choose  # what picks among the candidates; it 
 
 def probe(context: StageContext) -> StageOutput:
     """Check the file and what was asked for, before any work is done."""
-    found = transcription.probe(Spoken(context))
+    found = transcription.probe(Spoken(context), need_sound=False)
     facts = msgspec.convert(found.data["facts"], MediaFacts)
     if facts.video is None:
         raise MediaError("no_video_stream", "The file holds no moving picture.")

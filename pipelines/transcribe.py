@@ -30,10 +30,10 @@ TEXT_LIMIT = 64 * 1024  # bytes of the transcript that the job itself carries; t
 Renderer = Callable[[Transcript], str | bytes]
 
 
-def probe(context: StageContext) -> StageOutput:
+def probe(context: StageContext, *, need_sound: bool = True) -> StageOutput:
     """Check the file and what was asked for, before any work is done."""
     engine = engines.check(context.params)
-    facts = probe_file(context.input.path)
+    facts = probe_file(context.input.path, need_sound=need_sound)
     context.log(f"{facts.media_type}, {facts.duration:.1f} s, {len(facts.audio)} audio stream(s)")
     return StageOutput(
         data={"facts": msgspec.to_builtins(facts), **engine},

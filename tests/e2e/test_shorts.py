@@ -66,6 +66,18 @@ def test_a_video_becomes_clips_and_one_that_is_edited_is_rendered_alone(service:
     eventually(lambda: not service.leftovers())
 
 
+def test_a_video_without_sound_becomes_clips_by_what_moves(service: Service, reading: Path, tmp_path: Path) -> None:
+    mute = tmp_path / "mute.mp4"
+    ffmpeg("-i", str(reading), "-an", "-c", "copy", str(mute))
+    id_ = submit(service, mute, target_clips=2, clip_min_seconds=5, clip_max_seconds=10).json()["id"]
+    job = service.until(id_)
+    assert job["status"] == "completed", job["error"]
+    assert [(clip["loudness"], clip["text"]) for clip in job["result"]["clips"]] == [(None, "")] * 2
+    assert {warning["code"] for warning in job["result"]["warnings"]} == {"no_speech", "no_captions"}
+    made = {f"clip-{n}{kind}" for n in range(2) for kind in KINDS} & set(digests(job))
+    assert {"clip-0.mp4", "clip-1.mp4", "clip-0.jpg", "clip-1.jpg"} <= made
+
+
 @pytest.mark.parametrize(
     "params",
     [

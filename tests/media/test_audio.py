@@ -31,6 +31,13 @@ def test_the_wav_is_as_long_as_the_track(jfk: Path, tmp_path: Path) -> None:
     assert len(audio.read_wav(tmp_path / "s.wav")) == 176_000
 
 
+def test_a_film_without_sound_is_silent_to_its_end(make: Make, tmp_path: Path) -> None:
+    film = make("film.mp4", "-f", "lavfi", "-i", "testsrc2=s=64x64:r=25:d=5", "-c:v", "libx264")
+    target = tmp_path / "s.wav"
+    assert audio.to_speech_wav(film, probe(film, need_sound=False), target) == pytest.approx(5.0, abs=0.01)
+    assert not audio.read_wav(target).any()
+
+
 def test_a_track_that_begins_late_keeps_its_place_against_the_picture(make: Make, tmp_path: Path) -> None:
     path = make("late.mp4", *PICTURE, "-itsoffset", "1.5", *TONE)
     convert(path, tmp_path / "s.wav")

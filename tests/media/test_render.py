@@ -52,7 +52,7 @@ def whole(size: tuple[int, int] = (320, 180)) -> Framing:
 
 
 def plan(film: Path, cut: Cut, framing: Framing, ass: Path | None = None) -> render.Plan:
-    facts = probe(film)
+    facts = probe(film, need_sound=False)
     return render.Plan(film, look(film, 0), facts.audio_index, cut, framing, ass)
 
 
@@ -83,11 +83,14 @@ def test_a_clip_is_as_loud_as_platforms_play_it_and_the_measure_says_so(film: Pa
     assert made.loudness == loudness.integrated(made.clean)
 
 
-def test_silence_stays_silence(make: Make, tmp_path: Path) -> None:
-    quiet = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=3", "-f", "lavfi", "-i", "anullsrc", "-t", "3"]
-    mute = make("mute.mp4", *quiet, "-c:v", "libx264", "-preset", "ultrafast")
-    made = render.render(plan(mute, on_frames([Stretch(0.0, 2.0)], 25.0), whole()), tmp_path / "..", "mute-clip")
+@pytest.mark.parametrize("sound", [["-f", "lavfi", "-i", "anullsrc"], []], ids=["silent", "no track"])
+def test_silence_stays_silence(make: Make, tmp_path: Path, sound: list[str]) -> None:
+    picture = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=3"]
+    mute = make("mute.mp4", *picture, *sound, "-t", "3", "-c:v", "libx264", "-preset", "ultrafast")
+    pieces = on_frames([Stretch(0.0, 1.2), Stretch(2.0, 2.8)], 25.0)
+    made = render.render(plan(mute, pieces, whole()), tmp_path, "mute-clip")
     assert made.loudness is None
+    assert probe(made.clean).audio_seconds == pytest.approx(2.0, abs=0.05)
 
 
 def test_the_window_is_where_it_should_be_at_every_frame(film: Path, tmp_path: Path) -> None:
