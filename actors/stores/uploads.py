@@ -57,6 +57,9 @@ class UploadInfo(msgspec.Struct, frozen=True):
     metadata: str = ""
 
 
+_info = msgspec.json.Decoder(UploadInfo)
+
+
 class UploadState(msgspec.Struct, frozen=True):
     """How far an upload is. `offset` in bytes, all of them on the disk; `expires` in seconds since the epoch."""
 
@@ -139,7 +142,7 @@ class UploadStore:
 
     def _state(self, folder: Path, data: IO[bytes], offset: int) -> UploadState:
         try:
-            info = msgspec.json.decode((folder / "info").read_bytes(), type=UploadInfo)
+            info = _info.decode((folder / "info").read_bytes())
         except msgspec.MsgspecError as error:
             raise CorruptRecord from error
         expires = os.fstat(data.fileno()).st_mtime + self._keep

@@ -58,6 +58,9 @@ class Heard(msgspec.Struct):
         return {"type": "duration", "seconds": math.ceil(self.duration)}
 
 
+_heard = msgspec.json.Decoder(Heard)
+
+
 def begins_apart(utterance: _Utterance) -> bool:
     """Whether the language has a space between an utterance and the one before."""
     return not utterance.words or utterance.words[0].space_before
@@ -75,7 +78,7 @@ async def formatted(store: ArtifactStore, job: Job, wanted: Wanted) -> tuple[str
 async def read_transcript(store: ArtifactStore, job: Job) -> Heard:
     """The transcript of a completed job. Raises Problem, StoreAway."""
     raw = await _artifact(store, job, "transcript.json")
-    return await asyncio.to_thread(msgspec.json.decode, raw, type=Heard)
+    return await asyncio.to_thread(_heard.decode, raw)
 
 
 async def _artifact(store: ArtifactStore, job: Job, name: str) -> bytes:

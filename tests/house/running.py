@@ -86,10 +86,15 @@ class Running:
         within(lambda: self.process.poll() is not None, seconds)
         return self.ends()
 
+    def kill_all(self) -> None:
+        """Kill all of it; who dies with another that was killed before is dead already."""
+        for process in self.family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
     def clean_up(self) -> None:
         """Kill what is left, whatever the test did."""
-        for process in self.family():
-            process.kill()
+        self.kill_all()
         self.process.wait()
 
     def _is_ours(self, process: psutil.Process) -> bool:

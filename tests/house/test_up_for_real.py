@@ -98,8 +98,7 @@ def test_after_kill_9_of_everything_it_goes_on_where_it_stopped(start: Start, jf
     up, api = start()
     id_ = submit(api, jfk)
     eventually(lambda: job(api, id_)["status"] in BEGUN)
-    for process in up.family():
-        process.kill()
+    up.kill_all()
     up.ends()
     again, api = start()
     assert ended(api, id_)["status"] == "completed"
