@@ -41,7 +41,7 @@ class Purchase:
 
     def __init__(self, folder: Path, name: str, file: int) -> None:
         self._file, self._folder, self._out = file, folder, folder / f"{name}.out"
-        self.entries = _read(file)
+        self.entries, self._torn = _read(file), _torn(file)
 
     @property
     def last(self) -> Entry | None:
@@ -60,9 +60,13 @@ class Purchase:
         return sum(state == "asked" and states[n + 1 : n + 2] in ([], ["asked"]) for n, state in enumerate(states))
 
     def note(self, state: State, ref: Ref | None = None) -> None:
-        """Write an entry; it is on the disk when this returns."""
+        """Write an entry; it is on the disk when this returns. OSError where it does not fit there."""
         entry = Entry(state, ref)
-        os.write(self._file, msgspec.json.encode(entry) + b"\n")
+        line = (b"\n" if self._torn else b"") + msgspec.json.encode(entry) + b"\n"
+        self._torn = True  # until it is whole: what comes after half a line begins a new one
+        if os.write(self._file, line) < len(line):  # a disk that fills up takes a part of it, without an error
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._torn = False
         os.fsync(self._file)
         self.entries.append(entry)
 
@@ -123,6 +127,12 @@ def _read(file: int) -> list[Entry]:
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
             entries.append(msgspec.json.decode(line, type=Entry))
     return entries
+
+
+def _torn(file: int) -> bool:
+    """Whether the last line has no end."""
+    size = os.fstat(file).st_size
+    return size > 0 and os.pread(file, 1, size - 1) != b"\n"
 
 
 def _second_name(file: Path, name: Path) -> None:
