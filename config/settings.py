@@ -224,7 +224,7 @@ class Settings(BaseSettings):
         "https://generativelanguage.googleapis.com", pattern=WEB_ORIGIN, description="Where the Gemini API is."
     )
     gemini_model: str = Field(
-        "gemini-2.5-flash-image", pattern=r"^[\w.-]+$", description="The model that makes and relights pictures."
+        "gemini-nano-banana-2.1", pattern=r"^[\w.-]+$", description="The model that makes and relights pictures."
     )
     fal_key: SecretStr | None = Field(None, description="Key of fal.ai, whose models work on video. Unset: off.")
     fal_queue_url: str = Field("https://queue.fal.run", pattern=WEB_ORIGIN, description="Where fal.ai's queue is.")

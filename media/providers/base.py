@@ -90,7 +90,7 @@ class ProviderSettings(msgspec.Struct, frozen=True):
 
     gemini_key: str = ""
     gemini_url: str = "https://generativelanguage.googleapis.com"
-    gemini_model: str = "gemini-2.5-flash-image"
+    gemini_model: str = "gemini-nano-banana-2.1"
     fal_key: str = ""
     fal_queue_url: str = "https://queue.fal.run"
     fal_rest_url: str = "https://rest.fal.ai"

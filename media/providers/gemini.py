@@ -73,7 +73,7 @@ def _picture(answer: dict[str, Any]) -> bytes:
         parts = (candidates[0].get("content") or {}).get("parts") or []
         for part in parts:
             inline = part.get("inlineData") or part.get("inline_data")
-            if inline:
+            if inline and not part.get("thought"):  # a draft: models that think show them before the picture
                 return base64.b64decode(inline["data"], validate=True)
         reason = candidates[0].get("finishReason")
     except (AttributeError, KeyError, IndexError, TypeError, binascii.Error, ValueError):
