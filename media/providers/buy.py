@@ -5,9 +5,10 @@ See docs/decisions/paid-steps.md.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -49,12 +50,20 @@ def buy(
             tell(1.0, "made before")
             record.give(target)
             return
-        ref = record.last.ref if record.last else None
-        if ref is None or (record.last and record.last.state != "sent"):
-            ref = _place(provider, order, target, record, accepted_losses)
-        if not ref.done:
-            _wait(provider, ref, record, settings=settings, tell=tell, sleep=sleep)
+
+        def take(ref: Ref) -> None:
+            _wait(provider, ref, settings=settings, tell=tell, sleep=sleep)
             provider.fetch(ref, order, target)
+
+        last, came = record.last, False
+        if last and last.ref and last.state == "cancelled":
+            came = _came_all_the_same(take, last.ref)
+        if not came:
+            ref = last.ref if last and last.state == "sent" else None
+            ref = ref or _place(provider, order, target, record, accepted_losses)
+            if not ref.done:
+                with _noting_failure(record, ref):
+                    take(ref)
         record.keep(target)
 
 
@@ -84,10 +93,31 @@ def _place(provider: Provider, order: Order, target: Path, record: Purchase, acc
     return ref
 
 
+def _came_all_the_same(take: Callable[[Ref], None], ref: Ref) -> bool:
+    """Whether an order whose end was asked for came to something: one that was in work may run on, and be charged."""
+    try:
+        take(ref)
+    except ProviderError as error:
+        if error.code in ("provider_failed", "provider_refused", "provider_bad_answer"):
+            return False
+        raise
+    return True
+
+
+@contextlib.contextmanager
+def _noting_failure(record: Purchase, ref: Ref) -> Iterator[None]:
+    """Note an order that came to nothing, wherever the provider says so, so that a retry may place another."""
+    try:
+        yield
+    except ProviderError as error:
+        if error.code == "provider_failed":
+            record.note("failed", ref)
+        raise
+
+
 def _wait(
     provider: Provider,
     ref: Ref,
-    record: Purchase,
     *,
     settings: ProviderSettings,
     tell: Tell,
@@ -95,12 +125,7 @@ def _wait(
 ) -> None:
     begun = time.monotonic()
     while True:
-        try:
-            status = provider.poll(ref)
-        except ProviderError as error:
-            if error.code == "provider_failed":
-                record.note("failed", ref)
-            raise
+        status = provider.poll(ref)
         if status.state == "done":
             return
         past = time.monotonic() - begun

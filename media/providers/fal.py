@@ -28,7 +28,7 @@ class Fal:
     def __init__(self, settings: ProviderSettings) -> None:
         self._queue, self._rest = settings.fal_queue_url.rstrip("/"), settings.fal_rest_url.rstrip("/")
         self._hosts = settings.fal_file_hosts
-        self._web = Web("fal.ai", {"Authorization": f"Key {settings.fal_key}"}, settings.call_seconds, free=_free)
+        self._web = Web("fal.ai", {"Authorization": f"Key {settings.fal_key}"}, settings.call_seconds, _free, _ended)
 
     def prepare(self, order: Order) -> Order:
         """Upload the files, and put their URLs into the arguments."""
@@ -75,10 +75,7 @@ class Fal:
 
     def fetch(self, ref: Ref, order: Order, target: Path) -> None:
         """Download the file that the result names."""
-        try:
-            result = self._web.call("GET", ref.urls["response_url"]).json()
-        except ProviderError as error:  # a model that refuses its input says so here, with 422
-            raise _failed(error.message) if error.code == "provider_refused" else error from error
+        result = self._web.call("GET", ref.urls["response_url"]).json()
         file: Any = result.get(order.answer)
         url = file.get("url") if isinstance(file, dict) else None
         self._web.download(check_host(url, self._hosts, self._queue, self._rest), target, order.limit)
@@ -90,6 +87,12 @@ class Fal:
 
 def _failed(reason: str) -> ProviderError:
     return ProviderError("provider_failed", f"The model at fal.ai failed: {' '.join(reason.split())[:200]}")
+
+
+def _ended(response: httpx.Response) -> bool:
+    """The result of an order that failed is an error: of the model, with 422, or of what runs it, named in a header."""
+    request = response.request
+    return request.method == "GET" and (response.status_code == 422 or "x-fal-error-type" in response.headers)
 
 
 def _free(response: httpx.Response) -> bool:

@@ -23,6 +23,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 20.0  # seconds between tries
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 BUSY = (408, 425, 429)
 SERVER = range(500, 600)
+KEYS = ("Authorization", "x-goog-api-key")  # the headers that hold one
+SAID = ("detail", "error", "err_msg", "message")  # where an error says what it is
 T = TypeVar("T")
 
 
@@ -43,13 +45,20 @@ class Answer(msgspec.Struct, frozen=True):
 class Web:
     """A client for one provider, used in one thread. `once` calls are only repeated if they certainly did nothing.
 
-    `free` tells of an answer 5xx whether it means that nothing was taken, and nothing will be charged.
+    `free` tells of an answer 5xx whether it means that nothing was taken, and nothing will be charged. `ended` tells of
+    an error whether it is how an order ended, and no fault of the call: it is `provider_failed`.
     """
 
     def __init__(
-        self, name: str, headers: dict[str, str], seconds: float, free: Callable[[httpx.Response], bool]
+        self,
+        name: str,
+        headers: dict[str, str],
+        seconds: float,
+        free: Callable[[httpx.Response], bool],
+        ended: Callable[[httpx.Response], bool] = lambda _: False,
     ) -> None:
-        self._name, self._headers, self._seconds, self._free = name, headers, seconds, free
+        self._name, self._headers, self._seconds, self._free, self._ended = name, headers, seconds, free, ended
+        self._keys = [headers[header].split()[-1] for header in KEYS if header in headers]
         timeout = httpx.Timeout(seconds, connect=min(10.0, seconds))
         self._client = httpx.Client(timeout=timeout, trust_env=False, follow_redirects=False)
 
@@ -130,8 +139,10 @@ class Web:
         status = response.status_code
         if response.is_success or status in passes:
             return
-        detail = _detail(b"".join(self._pieces(response, MAX_JSON)))
-        if status in BUSY:
+        detail = self._detail(response)
+        if self._ended(response):
+            error = ProviderError("provider_failed", f"The model at {self._name} failed ({status}){detail}.")
+        elif status in BUSY:
             error = ProviderError("provider_busy", f"{self._name} is busy ({status}).", retryable=True, taken=False)
         elif status in SERVER:
             error = self._failed(f"answered {status}{detail}", taken=False if self._free(response) else None)
@@ -141,6 +152,15 @@ class Web:
             error = ProviderError("provider_refused", f"{self._name} refused ({status}){detail}.", taken=False)
         error.retry_after = _retry_after(response.headers.get("retry-after"))
         raise error
+
+    def _detail(self, response: httpx.Response) -> str:
+        """What an error says of itself, which the client may read: not of a wrong key, since many show parts of it."""
+        if response.status_code == 401:
+            return ""
+        said = _said(b"".join(self._pieces(response, MAX_JSON)))
+        for key in self._keys:
+            said = said.replace(key, "…")
+        return f": {said[:200]}" if said else ""
 
     def _pieces(self, response: httpx.Response, limit: int) -> Iterator[bytes]:
         size, latest = 0, time.monotonic() + 4 * self._seconds  # for an answer that drips
@@ -181,19 +201,18 @@ def check_host(url: Any, hosts: tuple[str, ...], *bases: str) -> str:
     return url
 
 
-def _detail(body: bytes) -> str:
-    """What an error says of itself, a line at most. Both `{"detail": …}` and `{"error": {"message": …}}` are known."""
+def _said(body: bytes) -> str:
+    """The message in an error, on one line: a text, or the first of several, or inside of an object."""
     try:
         found = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""
-    said: Any = found.get("detail", found.get("error")) if isinstance(found, dict) else None
-    if isinstance(said, list) and said:
+    said: Any = next((found[name] for name in SAID if found.get(name)), None) if isinstance(found, dict) else None
+    if isinstance(said, list):
         said = said[0]
     if isinstance(said, dict):
         said = said.get("message", said.get("msg"))
-    plain = " ".join(said.split()) if isinstance(said, str) else ""
-    return f": {plain[:200]}" if plain else ""
+    return " ".join(said.split()) if isinstance(said, str) else ""
 
 
 def _retry_after(text: str | None) -> float | None:

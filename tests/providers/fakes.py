@@ -103,7 +103,7 @@ class FakeGemini(Server):
         self.asked: list[dict[str, Any]] = []
 
     def route(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[str, Callable[[], Reply]]:
-        assert (method, path) == ("POST", "/v1beta/models/gemini-2.5-flash-image:generateContent"), path
+        assert (method, path) == ("POST", "/v1beta/models/gemini-nano-banana-2.1:generateContent"), path
         assert headers["x-goog-api-key"] == KEY
         self.asked.append(json.loads(body))
         return "generate", self._generate
@@ -114,15 +114,17 @@ class FakeGemini(Server):
         inline = {"mimeType": "image/png", "data": base64.b64encode(self.picture).decode()}
         parts = [{"text": "Here it is."}, {"inlineData": inline}]
         candidate = {"content": {"role": "model", "parts": parts}, "finishReason": "STOP", "index": 0}
-        return Reply(body={"candidates": [candidate], "modelVersion": "gemini-2.5-flash-image", "responseId": "r1"})
+        return Reply(body={"candidates": [candidate], "modelVersion": "gemini-nano-banana-2.1", "responseId": "r1"})
 
 
 class FakeFal(Server):
-    """The queue, the storage and the files of fal.ai. `polls`: how often an order is in work before it is done."""
+    """The queue, the storage and the files of fal.ai. `polls`: how often an order is in work before it is done.
+    `obedient`: whether an order that is cancelled ends as one; else it runs on."""
 
     def __init__(self, result: bytes = b"a video", answer: str = "video") -> None:
         super().__init__()
         self.result, self.answer, self.polls, self.error = result, answer, 1, ""
+        self.obedient = True
         self.uploads: dict[str, bytes] = {}
         self.orders: dict[str, dict[str, Any]] = {}
         self.cancelled: list[str] = []
@@ -162,7 +164,12 @@ class FakeFal(Server):
             if order["polls"] <= 0:
                 return Reply(400, {"status": "ALREADY_COMPLETED"})
             self.cancelled.append(request)
+            order["polls"] = 0 if self.obedient else order["polls"]
             return Reply(202, {"status": "CANCELLATION_REQUESTED"})
+        if request in self.cancelled and self.obedient:
+            gone = {"detail": "The request was cancelled.", "error_type": "client_cancelled"}
+            status = {"status": "COMPLETED", "error": gone["detail"], "error_type": gone["error_type"]}
+            return Reply(200, status) if what == "status" else Reply(499, gone, {"X-Fal-Error-Type": gone["error_type"]})
         if what == "status":
             order["polls"] -= 1
             if order["polls"] > 0:

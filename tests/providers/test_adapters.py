@@ -13,10 +13,10 @@ from callsheet.media.providers import web
 from callsheet.media.providers.base import Order, ProviderError, ProviderSettings, check_configured
 from callsheet.media.providers.fal import Fal
 from callsheet.media.providers.gemini import Gemini
-from tests.providers.fakes import PNG, FakeFal, FakeGemini, Reply
+from tests.providers.fakes import KEY, PNG, FakeFal, FakeGemini, Reply
 
 MODEL = "fal-ai/id-v2v/relight"
-PICTURE = Order("gemini-2.5-flash-image", {"prompt": "relight"})
+PICTURE = Order("gemini-nano-banana-2.1", {"prompt": "relight"})
 
 
 @pytest.fixture
@@ -189,6 +189,48 @@ def test_a_provider_that_is_not_configured_says_what_to_set() -> None:
     with pytest.raises(ProviderError, match="set CALLSHEET_FAL_KEY") as caught:
         check_configured("fal", "Relighting")
     assert caught.value.code == "provider_not_configured"
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 500])
+def test_a_provider_that_repeats_our_key_does_not_show_it_to_the_client(
+    fal: FakeFal, settings: ProviderSettings, target: Path, status: int
+) -> None:
+    fal.plans["submit"] = [Reply(status, {"detail": f"{KEY} cannot be used (secr…test)"})]
+    with pytest.raises(ProviderError) as caught:
+        Fal(settings).submit(Order(MODEL, {}), target)
+    assert KEY not in str(caught.value)
+    assert ("cannot be used" in str(caught.value)) == (status != 401)  # of a wrong key parts are shown
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"detail": [{"msg": "too long", "loc": ["body"]}]},
+        {"error": {"code": 400, "message": "too long", "status": "INVALID_ARGUMENT"}},
+        {"error": "too long"},
+        {"err_code": "Bad Request", "err_msg": "too long", "request_id": "r"},
+        {"category": "INVALID_JSON", "message": "too long", "details": "at line 7", "request_id": "r"},
+    ],
+    ids=["fal", "Gemini and OpenAI", "a local server", "Deepgram", "Deepgram, new"],
+)
+def test_what_an_error_says_is_told_whoever_says_it(
+    fal: FakeFal, settings: ProviderSettings, target: Path, body: dict[str, object]
+) -> None:
+    fal.plans["submit"] = [Reply(400, body)]
+    with pytest.raises(ProviderError, match=r"refused \(400\): too long\."):
+        Fal(settings).submit(Order(MODEL, {}), target)
+
+
+def test_the_draft_of_a_model_that_thinks_is_not_taken_for_its_picture(
+    gemini: FakeGemini, settings: ProviderSettings, target: Path
+) -> None:
+    def part(picture: bytes) -> dict[str, object]:
+        return {"inlineData": {"mimeType": "image/png", "data": base64.b64encode(picture).decode()}}
+
+    parts = [{"text": "Let me see.", "thought": True}, {**part(b"a draft"), "thought": True}, part(PNG)]
+    gemini.plans["generate"] = [Reply(200, {"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]})]
+    Gemini(settings).submit(PICTURE, target)
+    assert target.read_bytes() == PNG
 
 
 def test_keys_are_in_no_text(settings: ProviderSettings) -> None:

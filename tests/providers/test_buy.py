@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -22,7 +25,7 @@ from tests.providers.fakes import PNG, FakeFal, FakeGemini, Reply
 ROOT = Path(__file__).parents[2]
 NAME = name_of("video", "this")
 VIDEO = Order("fal-ai/id-v2v/relight", {"prompt": "dusk"}, answer="video")
-PICTURE = Order("gemini-2.5-flash-image", {"prompt": "relight"})
+PICTURE = Order("gemini-nano-banana-2.1", {"prompt": "relight"})
 
 
 def get(provider: Fal | Gemini, settings: ProviderSettings, ledger: Path, target: Path, accepted: int = 0) -> bytes:
@@ -113,6 +116,37 @@ def test_a_record_whose_last_line_was_cut_off_counts_without_it(
         assert [entry.state for entry in record.entries] == ["asked", "sent"]
     assert get(Fal(settings), settings, ledger, target) == b"a video"
     assert fal.paid == 1
+
+
+def test_an_order_is_noted_also_after_a_line_that_was_cut_off(ledger: Path) -> None:
+    ledger.mkdir()
+    (ledger / f"{NAME}.log").write_bytes(b'{"state":"as')
+    with purchase(ledger, NAME) as record:
+        record.note("asked")
+    with purchase(ledger, NAME) as record:
+        assert ([entry.state for entry in record.entries], record.lost) == (["asked"], 1)
+
+
+def test_no_order_goes_out_that_could_not_be_noted_whole(
+    fal: FakeFal, settings: ProviderSettings, ledger: Path, target: Path
+) -> None:
+    ledger.mkdir()
+    (ledger / f"{NAME}.log").write_bytes(b"\n" * 100)
+    with small_files(110), pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        get(Fal(settings), settings, ledger, target)
+    assert fal.calls == []
+    assert get(Fal(settings), settings, ledger, target) == b"a video"
+
+
+@contextlib.contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """What is written beyond `size` bytes of a file does not fit, as on a full disk: a part of it does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 KILLED = """
@@ -206,6 +240,34 @@ def test_outstanding_orders_are_cancelled_and_may_then_be_placed_again(
     assert (fal.cancelled, outstanding(ledger)) == (["request-1"], [])
     fal.polls = 1
     assert get(Fal(settings), settings, ledger, target) == b"a video"
+
+
+def test_an_order_that_ran_on_after_its_cancel_is_fetched_and_not_placed_again(
+    fal: FakeFal, settings: ProviderSettings, ledger: Path, target: Path
+) -> None:
+    fal.polls, fal.obedient = 1000, False
+    die("Fal", "after its id", settings, ledger, target)
+    assert cancel_outstanding(ledger, settings) == [NAME]
+    fal.orders["request-1"]["polls"] = 3
+    assert get(Fal(settings), settings, ledger, target) == b"a video"
+    assert fal.paid == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [Reply(422, {"detail": "no"}), Reply(504, {"detail": "no"}, {"X-Fal-Error-Type": "request_timeout"})],
+    ids=["of the model", "of its runner"],
+)
+def test_an_order_whose_result_is_a_failure_is_over_and_a_retry_places_another(
+    fal: FakeFal, settings: ProviderSettings, ledger: Path, target: Path, reply: Reply
+) -> None:
+    fal.plans["result"] = [reply]
+    with pytest.raises(ProviderError, match="no") as caught:
+        get(Fal(settings), settings, ledger, target)
+    assert (caught.value.code, caught.value.retryable) == ("provider_failed", False)
+    assert outstanding(ledger) == []
+    assert get(Fal(settings), settings, ledger, target) == b"a video"
+    assert fal.calls.count("submit") == 2
 
 
 def test_what_was_done_before_its_cancel_is_still_fetched(
