@@ -6,7 +6,6 @@ ledger, so that neither a retry nor a second delivery pays again.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -15,11 +14,11 @@ import msgspec
 from callsheet.media.providers.base import ProviderError, ProviderSettings, check_configured, current
 from callsheet.media.providers.buy import name_of
 from callsheet.media.providers.ledger import purchase
-from callsheet.media.providers.web import Web, bad_answer
+from callsheet.media.providers.web import Web, bad_answer, nothing_done
 
 ASKED = 2  # times, where the answer is not what was asked for
 MOST_CHARACTERS = 400_000  # of a question: four hours of quick speech
-FENCE = re.compile(r"\A\s*```(?:json)?\s*(.*?)\s*```\s*\Z", re.DOTALL)
+THOUGHT = "</think>"  # the end of what some models on one's own machine think aloud
 T = TypeVar("T")
 
 
@@ -57,11 +56,11 @@ def ask(ledger: Path, folder: Path, step: str, *, task: str, material: str, shap
 
 def _asked(settings: ProviderSettings, task: str, material: str, shape: type[T]) -> T:
     key = {"Authorization": f"Bearer {settings.llm_key}"} if settings.llm_key else {}
-    web = Web("The language model", key, settings.call_seconds, free=lambda _: True)
+    web = Web("The language model", key, settings.call_seconds, free=nothing_done)
     messages = [{"role": "system", "content": task}, {"role": "user", "content": material}]
     body = {"model": settings.llm_model, "messages": messages, "temperature": 0}
     for last in range(ASKED - 1, -1, -1):
-        raw = web.call("POST", f"{settings.llm_url.rstrip('/')}/chat/completions", json=body, once=True).body
+        raw = _answer(web, f"{settings.llm_url.rstrip('/')}/chat/completions", body)
         try:
             return _read(raw, shape)
         except ProviderError:
@@ -70,11 +69,22 @@ def _asked(settings: ProviderSettings, task: str, material: str, shape: type[T])
     raise AssertionError
 
 
-def _read(raw: bytes, shape: type[T]) -> T:
-    """The JSON in an answer, with or without a fence around it. ProviderError: provider_bad_answer."""
+def _answer(web: Web, url: str, body: dict[str, Any]) -> bytes:
+    """The answer; from a model that takes no temperature but its own, without one."""
     try:
-        content: Any = msgspec.json.decode(raw, type=_Completion).choices[0].message.content
-        fenced = FENCE.match(content)
-        return msgspec.json.decode(fenced[1] if fenced else content, type=shape)
+        return web.call("POST", url, json=body, once=True).body
+    except ProviderError as error:
+        if error.code != "provider_refused" or "temperature" not in error.message or "temperature" not in body:
+            raise
+    del body["temperature"]
+    return web.call("POST", url, json=body, once=True).body
+
+
+def _read(raw: bytes, shape: type[T]) -> T:
+    """The JSON object in an answer, whatever is said around it. ProviderError: provider_bad_answer."""
+    try:
+        content = msgspec.json.decode(raw, type=_Completion).choices[0].message.content
+        said = content.rpartition(THOUGHT)[2]
+        return msgspec.json.decode(said[said.find("{") : said.rfind("}") + 1], type=shape)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise bad_answer(str(error)[:200]) from None

@@ -20,7 +20,7 @@ from callsheet.media.engines.base import MAX_ANSWER, AtOnce, Heard, Wanted, deco
 from callsheet.media.errors import MediaError
 from callsheet.media.languages import code_of
 from callsheet.media.providers.base import Order, ProviderSettings, Ref
-from callsheet.media.providers.web import Web, bad_answer
+from callsheet.media.providers.web import Web, bad_answer, nothing_done
 from callsheet.media.transcript import Word
 
 MOST_BYTES = 25 << 20  # of a file, by OpenAI's documentation; at 32 kbit/s that is about 109 minutes
@@ -55,7 +55,7 @@ class OpenAI(AtOnce):
     def __init__(self, settings: ProviderSettings) -> None:
         self._base = settings.openai_url.rstrip("/")
         key = {"Authorization": f"Bearer {settings.openai_key}"} if settings.openai_key else {}
-        self._web = Web("The OpenAI endpoint", key, settings.recognition_seconds, free=lambda _: True)
+        self._web = Web("The OpenAI endpoint", key, settings.recognition_seconds, free=nothing_done)
 
     def prepare(self, order: Order) -> Order:
         """The sound as a small MP3, which every such endpoint reads. MediaError: engine_file_too_large."""

@@ -160,7 +160,7 @@ class Web:
         said = _said(b"".join(self._pieces(response, MAX_JSON)))
         for key in self._keys:
             said = said.replace(key, "…")
-        return f": {said[:200]}" if said else ""
+        return f": {said[:200].rstrip('.')}" if said else ""
 
     def _pieces(self, response: httpx.Response, limit: int) -> Iterator[bytes]:
         size, latest = 0, time.monotonic() + 4 * self._seconds  # for an answer that drips
@@ -174,6 +174,12 @@ class Web:
 
     def _failed(self, what: str, taken: Any = None) -> ProviderError:
         return ProviderError("provider_unavailable", f"{self._name} {what}.", retryable=True, taken=taken)
+
+
+def nothing_done(response: httpx.Response) -> bool:
+    """Of an endpoint that may be anybody's, what an error 5xx means: that nothing was made and nothing will be charged,
+    unless a gateway before it gave up waiting (504, or 524 of Cloudflare), behind which the work goes on."""
+    return response.status_code not in (504, 524)
 
 
 def bad_answer(what: str) -> ProviderError:

@@ -211,6 +211,16 @@ def test_what_deepgram_may_answer_has_a_code_and_is_asked_again_only_where_it_co
     assert (caught.value.code, caught.value.retryable, len(deepgram.calls)) == (code, retryable, calls)
 
 
+@pytest.mark.parametrize("status", [504, 524])
+def test_a_gateway_that_gives_up_does_not_say_what_the_endpoint_behind_it_does(
+    attempt: Attempt, openai: FakeOpenAI, status: int
+) -> None:
+    openai.plans["transcriptions"] = [Reply(status, b"<html>Gateway Time-out</html>")]
+    with pytest.raises(MediaError) as caught:
+        attempt.transcribe(engine="openai")
+    assert (caught.value.code, openai.calls) == ("payment_unknown", ["transcriptions"])
+
+
 def test_an_answer_too_large_is_not_read(attempt: Attempt, openai: FakeOpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callsheet.media.engines.openai.MAX_ANSWER", 1000)
     openai.answer["text"] = "x" * 2000

@@ -106,9 +106,32 @@ def test_an_answer_that_is_no_json_of_that_shape_is_asked_for_twice_and_costs_on
     assert (folder / "transcript.txt").exists()
 
 
-def test_a_fence_around_the_json_is_taken_off_and_a_second_answer_counts(model: FakeOpenAI, tmp_path: Path) -> None:
-    model.chat = ["Sure! Here it is:", '```json\n{"summary": "Of trains."}\n```']
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '```json\n{"summary": "Of trains."}\n```',
+        'Sure! Here it is:\n```\n{"summary": "Of trains."}\n```\nAnything else?',
+        '<think>They want {"summary": "..."}, so be it.</think>\n\n{"summary": "Of trains."}',
+    ],
+    ids=["a fence", "politeness", "a thought"],
+)
+def test_what_a_model_says_around_its_json_is_passed_over(model: FakeOpenAI, tmp_path: Path, answer: str) -> None:
+    model.chat = [answer]
     assert artifacts_of(tmp_path)[0].result["summary"] == "Of trains."
+    assert len(model.asked) == 1
+
+
+def test_a_second_answer_counts(model: FakeOpenAI, tmp_path: Path) -> None:
+    model.chat = ["Sure! Here it comes.", '{"summary": "Of trains."}']
+    assert artifacts_of(tmp_path)[0].result["summary"] == "Of trains."
+
+
+def test_a_model_that_takes_no_temperature_but_its_own_is_asked_without(model: FakeOpenAI, tmp_path: Path) -> None:
+    refusal = "Unsupported value: 'temperature' does not support 0 with this model."
+    model.plans["chat"] = [Reply(400, {"error": {"message": refusal, "param": "temperature"}})]
+    model.chat = [{"summary": "Of trains."}]
+    assert artifacts_of(tmp_path)[0].result["summary"] == "Of trains."
+    assert [question.get("temperature") for question in model.asked] == [0, None]
 
 
 def test_a_stage_that_runs_again_asks_nobody(model: FakeOpenAI, tmp_path: Path) -> None:
@@ -123,6 +146,7 @@ def test_a_stage_that_runs_again_asks_nobody(model: FakeOpenAI, tmp_path: Path) 
     [
         ([Reply(429, {}, {"Retry-After": "0"})] * 4, 4),
         ([Reply(500)] * 4, 4),
+        ([Reply(504)], 1),
         ([Reply(401, {"error": {"message": "bad key"}})], 1),
         ([Reply(hang=60.0)], 1),
         ([Reply(200, b"x" * 300_000)], 1),
