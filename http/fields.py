@@ -30,7 +30,7 @@ class Fields:
         self._pipelines = pipelines
         self._allowed = allowed
         self._pipeline: Pipeline | None = None
-        self._given: dict[str, Any] = {}
+        self._given: dict[str, Any] | None = None
         self._params: dict[str, Any] = {}
         self._callback_url: str | None = None
         self._head: bytes | None = None
@@ -62,11 +62,12 @@ class Fields:
         self._head = head
         self.check()
 
-    def check(self) -> None:
-        """Raise Problem for a mistake in what came so far."""
+    def check(self, *, whole: bool = False) -> None:
+        """Raise Problem for a mistake in what came so far; params may still come unless it is the `whole`."""
         if self._pipeline is None:
             return
-        self._params = checked_params(self._pipeline, self._given)
+        if whole or self._given is not None:
+            self._params = checked_params(self._pipeline, self._given or {})
         why = self._pipeline.refuses(self._head) if self._pipeline.refuses and self._head else None
         if why is not None:
             raise Problem("unsupported_container", why)
@@ -81,7 +82,7 @@ class Fields:
     @property
     def graph(self) -> tuple[StageSpec, ...]:
         """The graph of a job with these params. Raises Problem."""
-        self.check()
+        self.check(whole=True)
         return self.pipeline.graph(self._params)
 
     def submission(
@@ -90,7 +91,7 @@ class Fields:
         """It all, as a message. `identity` is what tells the input from others as the client sent it; `graph` is the
         pipeline's unless given. Raises Problem."""
         pipeline = self.pipeline
-        self.check()
+        self.check(whole=True)
         if self.callback_secret and not self._callback_url:
             raise Problem("missing_part", "a 'callback_secret' needs a 'callback_url'")
         told = (self._callback_url, self.callback_secret) if self._callback_url else ()

@@ -31,3 +31,10 @@ pipeline = Pipeline(
     refuses=lambda head: "it asks for it" if head.startswith(b"refuse me") else None,
 )
 fetching = Pipeline("fetching", SampleParams, (stage(one, name="fetch"),), "It has a stage of that name itself.")
+
+
+class DemandingParams(msgspec.Struct, frozen=True):
+    title: str
+
+
+demanding = Pipeline("demanding", DemandingParams, pipeline.stages, "It does not go without a param.")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import httpx
 
 from tests.http.service import Api, Stages
+from tests.http.test_problems import FILE, FORM, form
 from tests.waiting import eventually
 
 
@@ -173,6 +175,16 @@ def test_the_list_may_be_of_one_status(api: Api, client: httpx.Client) -> None:
         refused = client.get("/v1/jobs", params={"status": wrong})
         assert (refused.status_code, refused.json()["code"]) == (400, "invalid_parameter")
         assert "cancelled, cancelling" in refused.json()["detail"]
+
+
+def test_params_that_a_pipeline_requires_may_follow_the_file(make_api: Callable[..., Api]) -> None:
+    api = make_api(pipelines="tests.http.sample:demanding")
+    file, given = FILE, ("params", "", '{"title": "T"}')
+    for parts in ((file, given), (given, file)):
+        answer = httpx.post(f"{api.url}/v1/jobs", content=form(("pipeline", "", "demanding"), *parts), headers=FORM)
+        assert (answer.status_code, answer.json().get("params")) == (202, {"title": "T"})
+    answer = httpx.post(f"{api.url}/v1/jobs", content=form(("pipeline", "", "demanding"), file), headers=FORM)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_params")
 
 
 def test_pipelines_show_their_stages_and_the_schema_of_their_params(client: httpx.Client) -> None:
