@@ -59,7 +59,8 @@ def _form(info: PipelineInfo) -> str:
         _field(member, _plain(about, known), required=member in shape.get("required", ()))
         for member, about in shape.get("properties", {}).items()
     )
-    params = f"<details><summary>Params</summary><table>{fields}</table></details>" if fields else ""
+    opened = " open" if shape.get("required") else ""  # a browser asks for nothing that it does not show
+    params = f"<details{opened}><summary>Params</summary><table>{fields}</table></details>" if fields else ""
     return (
         f'<article id="try-{name}"><header><h3>{name}</h3></header>{prose(info.description)}'
         f'<form data-pipeline="{name}"><p><label>File <input type=file name=file required></label>'
@@ -108,7 +109,8 @@ def _control(schema: Schema, default: Any, attributes: dict[str, str]) -> str:
     if "enum" in schema:
         blank = [] if default in schema["enum"] else [""]
         options = "".join(_option(value, chosen=value == default) for value in [*blank, *schema["enum"]])
-        return f"<select{_written(attributes)}>{options}</select>"
+        kinds = "" if all(isinstance(value, str) for value in schema["enum"]) else " data-json"
+        return f"<select{kinds}{_written(attributes)}>{options}</select>"
     if kind == "boolean":
         return f"<input type=checkbox{_written(attributes | ({'checked': ''} if default else {}))}>"
     if kind in ("integer", "number"):

@@ -44,6 +44,7 @@ class Every(msgspec.Struct):
     on: bool = True
     kind: Literal["a", "b"] = "b"
     maybe: Literal["x", "y"] | None = None
+    step: Literal[1, 2] = 1
     long: Annotated[str, msgspec.Meta(max_length=5000)] = "<&>"
     inner: Inner | None = None
     many: Annotated[tuple[Inner, ...], msgspec.Meta(examples=[[{"text": "one"}]])] = ()
@@ -58,6 +59,8 @@ def test_each_kind_of_param_has_its_control_with_its_limits_and_default() -> Non
         '<input type=checkbox name="param-on" checked="">',
         '<select name="param-kind"><option>a</option><option selected>b</option></select>',
         '<select name="param-maybe"><option></option><option>x</option><option>y</option></select>',
+        '<select data-json name="param-step"><option selected>1</option><option>2</option></select>',
+        "<details open><summary>Params</summary>",  # since one is required
         '<textarea name="param-long" maxlength="5000">&lt;&amp;&gt;</textarea>',
         '<textarea data-json name="param-inner"></textarea>',
         '<textarea data-json name="param-many" placeholder="[{&quot;text&quot;:&quot;one&quot;}]"></textarea>',
