@@ -23,14 +23,17 @@ from callsheet.media import weights
 from callsheet.pipelines.declare import Pipeline
 
 
-def check(reference: str, settings: Settings, source: Path | None, params: str, output: Path | None) -> bool:
+def check(reference: str, settings: Settings, source: Path | None, params: str | None, output: Path | None) -> bool:
     """Describe the pipeline in a file, `FILE` or `FILE:attribute`; run it if there is an input. Whether all is well.
+    Params that are given are checked, input or not.
 
     Raises PipelineError when there is none, ValueError for params that it does not take.
     """
     pipeline = find(reference)
     typer.echo(describe(pipeline))
-    given = _checked(pipeline, params)
+    if source is None and params is None:
+        return True
+    given = _checked(pipeline, params or "{}")
     if source is None:
         return True
     source, output = source.resolve(), output.resolve() if output else None  # a run may change the current folder

@@ -90,7 +90,7 @@ def worker(
 def check(
     pipeline: Annotated[str, typer.Argument(help="A file that declares a pipeline; FILE:NAME if it declares several.")],
     input: Annotated[Path | None, typer.Option(help="Run it on this file.", exists=True, dir_okay=False)] = None,  # noqa: A002
-    params: Annotated[str, typer.Option(help="Its params, as a JSON object.")] = "{}",
+    params: Annotated[str | None, typer.Option(help="Its params, as a JSON object.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for what it makes.", file_okay=False)] = None,
 ) -> None:
     """Look at a pipeline of your own and, with --input, run it right here, without any service."""

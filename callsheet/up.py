@@ -34,6 +34,7 @@ REDIS_GRACE, HOST_GRACE, WORKER_GRACE, API_GRACE = 3.0, 5.0, 4.0, 5.0  # seconds
 LOCK_PATIENCE = 5.0  # how long the children of a killed predecessor may take to die
 LOAD_PATIENCE = 300.0  # how long a journal may take to load
 SAMPLE = Path(__file__).resolve().parents[1] / "tests" / "fixtures" / "speech_jfk" / "jfk.flac"  # in a checkout
+TRANSCRIBE = "callsheet.pipelines.transcribe:pipeline"  # it may not be on offer
 
 RoleTable = Callable[[Settings], Sequence[Role]]
 
@@ -178,9 +179,10 @@ def _greeting(settings: Settings) -> str:
         where = "" if settings.redis_url else f"CALLSHEET_DATA={shlex.quote(str(settings.data))} "
         key, how = ' -H "X-API-Key: …"', f"Keys:    {where}{command} keys create --tenant NAME\n"
     file = shlex.quote(f"file=@{SAMPLE}") if SAMPLE.exists() else "file=@talk.mp3"
+    command = f"curl{key} -F {file} -F pipeline=transcribe {url}/v1/jobs"
+    tried = f"Try it:  {command}\n" if TRANSCRIBE in settings.pipelines else ""
     return (
-        f"\nCallsheet is ready: {url}\n{how}"
-        f"Try it:  curl{key} -F {file} -F pipeline=transcribe {url}/v1/jobs\n"
+        f"\nCallsheet is ready: {url}\n{how}{tried}"
         f"Browser: {url}/try\nRead on: {url}/docs\n"
         "Ctrl-C stops everything.\n\n"
     )

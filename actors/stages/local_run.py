@@ -18,7 +18,7 @@ from callsheet.actors.stages.child_main import run
 from callsheet.actors.stages.child_wire import Advanced, Done, FromChild, Raised, Said, Showed
 from callsheet.actors.stages.request import request_of
 from callsheet.actors.stores.folder import FolderStore
-from callsheet.actors.stores.store import stage_folder
+from callsheet.actors.stores.store import BadFileError, stage_folder
 from callsheet.jobs.draft import Decision
 from callsheet.jobs.effects import ClearTimer, Dispatch, SetTimer
 from callsheet.jobs.job import ACTIVE, FileRef, InputRef, Job
@@ -85,7 +85,10 @@ class LocalRun:
         if isinstance(heard, Raised):
             return Failed(dispatch.stage, dispatch.token, heard.code, heard.message, heard.retryable)
         out = heard.output
-        files = self._store.publish(self._now.id, stage_folder(dispatch.token, dispatch.stage), folder, out.files)
+        try:
+            files = self._store.publish(self._now.id, stage_folder(dispatch.token, dispatch.stage), folder, out.files)
+        except BadFileError as error:  # as a worker says it
+            return Failed(dispatch.stage, dispatch.token, "bad_stage_output", f"The stage is wrong: {error}.")
         return Succeeded(dispatch.stage, dispatch.token, files, out.data, out.result, out.items, out.input)
 
     def _tell(self, message: Message) -> None:

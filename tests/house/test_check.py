@@ -32,6 +32,40 @@ def test_a_pipeline_is_described_without_an_input() -> None:
     assert '"tolerance"' in done.stdout
 
 
+def test_a_file_that_a_stage_forgot_to_write_is_a_failure_of_that_stage(tmp_path: Path) -> None:
+    forgetful = DEMANDING.replace("StageOutput(", "StageOutput(files=(OutputFile('a.txt', 'text/plain'),), ")
+    (tmp_path / "demanding.py").write_text(forgetful.replace("import StageContext", "import OutputFile, StageContext"))
+    done = check("demanding.py", "--input", JFK, "--params", '{"title": "T"}', cwd=tmp_path)
+    assert done.returncode == 1
+    assert "one: bad_stage_output: The stage is wrong: 'a.txt' is not a file in the stage's folder." in done.stdout
+
+
+DEMANDING = """
+import msgspec
+from callsheet import StageContext, StageOutput, pipeline, stage
+
+class Params(msgspec.Struct, frozen=True):
+    title: str
+
+@stage
+def one(run: StageContext) -> StageOutput:
+    return StageOutput(result={"title": run.params.title})
+
+demanding = pipeline("demanding", one, params=Params)
+"""
+
+
+def test_a_pipeline_that_requires_a_param_is_described_without_it_and_not_run(tmp_path: Path) -> None:
+    (tmp_path / "demanding.py").write_text(DEMANDING)
+    described, run, given = (
+        check("demanding.py", *more, cwd=tmp_path)
+        for more in ((), ("--input", JFK), ("--input", JFK, "--params", '{"title": "T"}'))
+    )
+    assert (described.returncode, described.stderr, '"title"' in described.stdout) == (0, "", True)
+    assert (run.returncode, run.stderr) == (2, "callsheet: --params: Object missing required field `title`\n")
+    assert (given.returncode, '"title": "T"' in given.stdout) == (0, True)
+
+
 def test_a_recording_becomes_a_moving_picture_with_its_sound(tmp_path: Path) -> None:
     done = check("examples/audiogram.py", "--input", JFK, "--output", tmp_path, "--params", '{"color": "cc0000"}')
     assert done.returncode == 0, done.stdout + done.stderr

@@ -16,6 +16,8 @@ import pytest
 import redis
 
 from callsheet.config.redis_server import socket_path, socket_url
+from callsheet.config.settings import Settings
+from callsheet.up import _greeting
 from tests.house.running import Running, free_port
 from tests.waiting import eventually
 
@@ -196,6 +198,11 @@ def test_given_addresses_start_no_servers(start: Start, broker: str) -> None:
     up = start(CALLSHEET_REDIS_URL="redis://127.0.0.1:1/0", CALLSHEET_BROKER_URL=broker)
     up.until("Callsheet is ready")
     assert "redis-" not in "".join(re.findall(r"started name=(\S+)", up.text))
+
+
+def test_only_what_is_on_offer_is_there_to_try() -> None:
+    said = [_greeting(Settings(**given)) for given in ({}, {"pipelines": "words:words"})]
+    assert ["-F pipeline=transcribe" in greeting for greeting in said] == [True, False]
 
 
 def test_a_data_folder_with_a_long_path_works(start: Start, tmp_path: Path) -> None:
