@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from operator import attrgetter
+from pathlib import Path
 
 from callsheet.pipelines.declare import Pipeline
 
@@ -42,6 +44,14 @@ def _load(reference: str) -> Pipeline:
         raise PipelineError(f"{reference}: {error}; is its folder on PYTHONPATH?") from error
     except (ImportError, AttributeError) as error:
         raise PipelineError(f"{reference}: {error}") from error
+    except Exception as error:  # whatever it is, it is a mistake in that file
+        raise PipelineError(f"{reference}: {type(error).__name__}: {error}{_place(error)}") from error
     if not isinstance(pipeline, Pipeline):
         raise PipelineError(f"{reference} is a {type(pipeline).__name__}, not a Pipeline")
     return pipeline
+
+
+def _place(error: Exception) -> str:
+    """Where in the file it went wrong: the line that Python was told to run, not the one of ours that minded it."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.name == "<module>"]
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

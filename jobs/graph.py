@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -77,6 +77,10 @@ def _check_stage(stage: StageSpec, before: dict[str, StageSpec]) -> None:
         raise GraphError(f"stage name {stage.name!r} is not of the form {STAGE_NAME.pattern}")
     if stage.name in before:
         raise GraphError(f"two stages are called {stage.name!r}")
+    if stage.queue not in get_args(Queue):  # else no worker would ever take it
+        raise GraphError(
+            f"stage {stage.name!r} goes to the queue {stage.queue!r}; there are: {', '.join(get_args(Queue))}"
+        )
     for need in stage.needs:
         if need not in before:
             raise GraphError(f"stage {stage.name!r} needs {need!r}, which is not declared before it")

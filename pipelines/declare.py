@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, Unpack, overload
@@ -9,6 +10,8 @@ from typing import Any, Protocol, TypedDict, Unpack, overload
 import msgspec
 
 from callsheet.jobs.graph import GraphError, Queue, RetryPolicy, StageSpec, check_graph
+
+PIPELINE_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}\Z")
 
 
 class StageError(Exception):
@@ -127,7 +130,7 @@ class StageOptions(TypedDict, total=False):
     """What may be said of a stage; see `stage`."""
 
     name: str | None
-    needs: tuple[str | Stage, ...]
+    needs: str | Stage | tuple[str | Stage, ...]
     queue: Queue
     deadline: float
     retry: RetryPolicy | None
@@ -150,7 +153,7 @@ def stage(
     run: StageFunction | None = None,
     *,
     name: str | None = None,
-    needs: tuple[str | Stage, ...] = (),
+    needs: str | Stage | tuple[str | Stage, ...] = (),
     queue: Queue = "cpu",
     deadline: float = 3600.0,
     retry: RetryPolicy | None = None,
@@ -175,7 +178,7 @@ def stage(
     def declared(run: StageFunction) -> Stage:
         spec = StageSpec(
             name=name or run.__name__,
-            needs=tuple(map(_name_of, needs)),
+            needs=tuple(map(_name_of, (needs,) if isinstance(needs, str | Stage) else needs)),
             queue=queue,
             deadline=deadline,
             retry=retry or RetryPolicy(),
@@ -210,11 +213,23 @@ class Pipeline(msgspec.Struct, frozen=True):
     refuses: Callable[[bytes], str | None] | None = None
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         check_graph(self.specs)
-        known = {field.name for field in msgspec.structs.fields(self.params)}
+        try:
+            known = {field.name for field in msgspec.structs.fields(self.params)}
+        except TypeError:
+            why = f"the params of {self.name!r} are {self.params!r}, which is no subclass of msgspec.Struct"
+            raise GraphError(why) from None
         for spec in self.specs:
             if unknown := sorted(set(spec.uses or ()) - known):
                 raise GraphError(f"stage {spec.name!r} uses {unknown[0]!r}, which is no param of {self.name!r}")
+
+    def _check_kinds(self) -> None:
+        if not PIPELINE_NAME.match(self.name):
+            raise GraphError(f"pipeline name {self.name!r} is not of the form {PIPELINE_NAME.pattern}")
+        for stage in self.stages:
+            if not isinstance(stage, Stage):
+                raise GraphError(f"{stage!r} of {self.name!r} is no stage: write @stage above it")
 
     @property
     def specs(self) -> tuple[StageSpec, ...]:

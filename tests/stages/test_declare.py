@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -52,6 +56,43 @@ def test_a_decorator_declares_what_a_call_declares() -> None:
 def test_a_stage_that_uses_what_is_no_param_is_refused() -> None:
     with pytest.raises(GraphError, match="uses 'third'"):
         pipeline("wrong", stage(plain, uses=("third",)), params=Params)
+
+
+@pytest.mark.parametrize(
+    ("declare", "why"),
+    [
+        (lambda: pipeline("My pipeline", bare), "pipeline name 'My pipeline' is not of the form"),
+        (lambda: pipeline("", bare), "pipeline name '' is not of the form"),
+        (lambda: pipeline("wrong", plain), "is no stage: write @stage above it"),  # type: ignore[arg-type]
+        (lambda: pipeline("wrong", bare, params=dict), "no subclass of msgspec.Struct"),  # type: ignore[arg-type]
+        (lambda: pipeline("wrong", stage(plain, queue="fast")), "there are: cpu, io, gpu"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_could_not_run_is_refused_where_it_is_declared_in_words(declare: Callable[[], object], why: str) -> None:
+    with pytest.raises(GraphError, match=re.escape(why)):
+        declare()
+
+
+def test_a_stage_may_name_the_only_one_that_it_needs_without_a_tuple() -> None:
+    assert stage(plain, needs=bare).spec == stage(plain, needs="bare").spec == stage(plain, needs=(bare,)).spec
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("def x(:\n", "SyntaxError: .*broken.py, line 1"),
+        ("from callsheet import pipeline\n\nx = pipeline('x')\n", r"GraphError: .*stages.* \(broken.py, line 3\)"),
+        ("1 / 0", r"ZeroDivisionError: division by zero \(broken.py, line 1\)"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_named_with_the_line_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, why: str
+) -> None:
+    (tmp_path / "broken.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken", raising=False)
+    with pytest.raises(PipelineError, match=rf"^broken:x: {why}"):
+        load_pipelines(["broken:x"])
 
 
 def test_a_stage_sees_the_params_that_it_uses_and_no_other() -> None:
