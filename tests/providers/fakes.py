@@ -169,7 +169,9 @@ class FakeFal(Server):
         if request in self.cancelled and self.obedient:
             gone = {"detail": "The request was cancelled.", "error_type": "client_cancelled"}
             status = {"status": "COMPLETED", "error": gone["detail"], "error_type": gone["error_type"]}
-            return Reply(200, status) if what == "status" else Reply(499, gone, {"X-Fal-Error-Type": gone["error_type"]})
+            return (
+                Reply(200, status) if what == "status" else Reply(499, gone, {"X-Fal-Error-Type": gone["error_type"]})
+            )
         if what == "status":
             order["polls"] -= 1
             if order["polls"] > 0:
