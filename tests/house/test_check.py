@@ -25,6 +25,18 @@ def check(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=100, check=False)
 
 
+@pytest.mark.parametrize(("number", "declared", "result"), [(0, "", '"total"'), (1, "split, count, total", '"parts"')])
+def test_what_the_page_on_pipelines_shows_runs(tmp_path: Path, number: int, declared: str, result: str) -> None:
+    page = (ROOT / "docs" / "pipelines.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[number]
+    if declared:
+        imported = "from callsheet import StageContext, StageOutput, pipeline, stage\n"
+        code = f'{imported}{code}shown = pipeline("shown", {declared})\n'
+    (tmp_path / "shown.py").write_text(code)
+    done = check("shown.py", "--input", ROOT / "README.md", cwd=tmp_path)
+    assert (done.returncode, result in done.stdout) == (0, True), done.stdout + done.stderr
+
+
 def test_a_pipeline_is_described_without_an_input() -> None:
     done = check("examples/price_check/price_check.py")
     assert (done.returncode, done.stderr) == (0, "")
