@@ -22,6 +22,7 @@ class ProviderError(MediaError):
         super().__init__(code, message, retryable=retryable)
         self.taken = taken
         self.retry_after: float | None = None  # seconds, where the provider says so
+        self.status: int | None = None  # of the answer, where it was one
 
 
 class Order(msgspec.Struct, frozen=True):

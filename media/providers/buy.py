@@ -56,13 +56,13 @@ def buy(
             provider.fetch(ref, order, target)
 
         last, came = record.last, False
-        if last and last.ref and last.state == "cancelled":
+        if last and last.ref and last.state in ("cancelled", "gone"):
             came = _came_all_the_same(take, last.ref)
         if not came:
             ref = last.ref if last and last.state == "sent" else None
             ref = ref or _place(provider, order, target, record, accepted_losses)
             if not ref.done:
-                with _noting_failure(record, ref):
+                with _noting_the_end(record, ref):
                     take(ref)
         record.keep(target)
 
@@ -70,11 +70,7 @@ def buy(
 def _place(provider: Provider, order: Order, target: Path, record: Purchase, accepted_losses: int) -> Ref:
     """Place the order. That it may go out is on the disk before it does, and that it was taken before anything else."""
     if record.lost > accepted_losses:
-        raise ProviderError(
-            "payment_unknown",
-            f"An order to {provider.name} went out and its answer was lost: it may have been paid. To order again, "
-            f'retry with the params {{"pay_again": {record.lost}}}.',
-        )
+        raise _unknown(f"An order to {provider.name} went out and its answer was lost: it may have been paid.", record)
     ready = provider.prepare(order)
     record.note("asked")
     try:
@@ -83,18 +79,20 @@ def _place(provider: Provider, order: Order, target: Path, record: Purchase, acc
         if error.taken is False:
             record.note("refused")
             raise
-        raise ProviderError(
-            "payment_unknown",
-            f"{error.message} The order may have been taken, and paid. To order again, retry with the params "
-            f'{{"pay_again": {record.lost}}}.',
-        ) from error
+        raise _unknown(f"{error.message} The order may have been taken, and paid.", record) from error
     if not ref.done:  # else it is kept in a moment, and only that ends the uncertainty
         record.note("sent", ref)
     return ref
 
 
+def _unknown(what: str, record: Purchase) -> ProviderError:
+    again = f'To order again, retry with the params {{"pay_again": {record.lost}}}.'
+    return ProviderError("payment_unknown", f"{what} {again}")
+
+
 def _came_all_the_same(take: Callable[[Ref], None], ref: Ref) -> bool:
-    """Whether an order whose end was asked for came to something: one that was in work may run on, and be charged."""
+    """Whether an order whose end was asked for, or that was not to be found, came to something all the same: one that
+    was in work may run on, and be charged."""
     try:
         take(ref)
     except ProviderError as error:
@@ -105,13 +103,19 @@ def _came_all_the_same(take: Callable[[Ref], None], ref: Ref) -> bool:
 
 
 @contextlib.contextmanager
-def _noting_failure(record: Purchase, ref: Ref) -> Iterator[None]:
-    """Note an order that came to nothing, wherever the provider says so, so that a retry may place another."""
+def _noting_the_end(record: Purchase, ref: Ref) -> Iterator[None]:
+    """Note an order that came to nothing, wherever the provider says so, so that a retry may place another; and one
+    that is not to be found there any more, so that the client may say so."""
     try:
         yield
     except ProviderError as error:
         if error.code == "provider_failed":
             record.note("failed", ref)
+        elif error.status in (404, 410):
+            record.note("gone", ref)
+            raise _unknown(
+                f"{ref.provider} knows nothing of the order any more, which may have been paid.", record
+            ) from error
         raise
 
 

@@ -25,12 +25,13 @@ from callsheet.media.providers.base import ProviderError, Ref
 
 NAME = re.compile(r"[a-z0-9_]{1,40}-[0-9a-f]{16}\Z")
 MAX_LOG = 256 * 1024  # bytes; an entry takes a few hundred
-State = Literal["asked", "sent", "refused", "failed", "cancelled", "kept"]
+State = Literal["asked", "sent", "refused", "failed", "cancelled", "gone", "kept"]
 
 
 class Entry(msgspec.Struct, frozen=True):
     """`asked`: the order may be on its way. `sent`: it was taken, as `ref`. `refused`: it was certainly not taken.
-    `failed`, `cancelled`: it came to nothing. `kept`: its result is in the folder."""
+    `failed`: it came to nothing. `cancelled`: its end was asked for. `gone`: the provider knows nothing of it any more.
+    `kept`: its result is in the folder."""
 
     state: State
     ref: Ref | None = None
@@ -55,9 +56,13 @@ class Purchase:
 
     @property
     def lost(self) -> int:
-        """How many orders went out of which nobody knows what became: `asked`, and then nothing, or asked again."""
+        """How many orders went out of which nobody knows what became: `asked`, and then nothing, or asked again; or
+        those that are gone."""
         states = [entry.state for entry in self.entries]
-        return sum(state == "asked" and states[n + 1 : n + 2] in ([], ["asked"]) for n, state in enumerate(states))
+        unanswered = sum(
+            state == "asked" and states[n + 1 : n + 2] in ([], ["asked"]) for n, state in enumerate(states)
+        )
+        return unanswered + states.count("gone")
 
     def note(self, state: State, ref: Ref | None = None) -> None:
         """Write an entry; it is on the disk when this returns. OSError where it does not fit there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ from callsheet.media.providers.base import ProviderError
 MAX_JSON = 256 * 1024  # bytes of an answer that holds no file
 PIECE = 1 << 16
 TRIES = 4
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 20.0  # seconds between tries
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds between tries; limits are often by the minute
+RETRY_INFO = re.compile(rb'"retryDelay"\s*:\s*"(\d{1,9}(?:\.\d{1,9})?)s"')
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 BUSY = (408, 425, 429)
 SERVER = range(500, 600)
@@ -139,7 +141,8 @@ class Web:
         status = response.status_code
         if response.is_success or status in passes:
             return
-        detail = self._detail(response)
+        body = b"".join(self._pieces(response, MAX_JSON))
+        detail = self._detail(status, body)
         if self._ended(response):
             error = ProviderError("provider_failed", f"The model at {self._name} failed ({status}){detail}.")
         elif status in BUSY:
@@ -150,14 +153,14 @@ class Web:
             error = ProviderError("provider_denied", f"{self._name} refused our key ({status}){detail}.", taken=False)
         else:
             error = ProviderError("provider_refused", f"{self._name} refused ({status}){detail}.", taken=False)
-        error.retry_after = _retry_after(response.headers.get("retry-after"))
+        error.status, error.retry_after = status, _retry_after(response.headers.get("retry-after"), body)
         raise error
 
-    def _detail(self, response: httpx.Response) -> str:
+    def _detail(self, status: int, body: bytes) -> str:
         """What an error says of itself, which the client may read: not of a wrong key, since many show parts of it."""
-        if response.status_code == 401:
+        if status == 401:
             return ""
-        said = _said(b"".join(self._pieces(response, MAX_JSON)))
+        said = _said(body)
         for key in self._keys:
             said = said.replace(key, "…")
         return f": {said[:200].rstrip('.')}" if said else ""
@@ -221,10 +224,12 @@ def _said(body: bytes) -> str:
     return " ".join(said.split()) if isinstance(said, str) else ""
 
 
-def _retry_after(text: str | None) -> float | None:
-    """Seconds from a Retry-After header (RFC 9110, 10.2.3): a number, or a date."""
+def _retry_after(text: str | None, body: bytes) -> float | None:
+    """Seconds from a Retry-After header (RFC 9110, 10.2.3): a number, or a date; or from a RetryInfo, as Google's APIs
+    have it in the body instead."""
     if text is None:
-        return None
+        found = RETRY_INFO.search(body)
+        return float(found[1]) if found else None
     try:
         return max(0.0, float(text))
     except ValueError:

@@ -101,6 +101,18 @@ def test_a_retry_after_is_waited_for(
     assert [p for p in pauses if p] == [7.0, web.LONGEST_PAUSE]
 
 
+def test_a_pause_that_google_asks_for_in_the_body_is_waited_for(
+    gemini: FakeGemini, settings: ProviderSettings, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.07s"}
+    error = {"code": 429, "message": "quota", "status": "RESOURCE_EXHAUSTED", "details": [info]}
+    gemini.plans["generate"] = [Reply(429, {"error": error})]
+    Gemini(settings).submit(PICTURE, target)
+    assert [p for p in pauses if p] == [34.07]
+
+
 def test_a_job_that_fails_there_is_a_failure_with_its_reason(
     fal: FakeFal, settings: ProviderSettings, target: Path
 ) -> None:

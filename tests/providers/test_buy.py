@@ -270,6 +270,30 @@ def test_an_order_whose_result_is_a_failure_is_over_and_a_retry_places_another(
     assert fal.calls.count("submit") == 2
 
 
+@pytest.mark.parametrize("what", ["status", "result", "download"])
+def test_an_order_that_is_not_kept_there_any_more_is_looked_for_and_placed_again_only_when_the_client_says_so(
+    fal: FakeFal, settings: ProviderSettings, ledger: Path, target: Path, what: str
+) -> None:
+    for _ in range(2):
+        fal.plans[what] = [Reply(404, {"detail": "not found"})]
+        with pytest.raises(ProviderError, match='"pay_again": 1') as caught:
+            get(Fal(settings), settings, ledger, target)
+        assert (caught.value.code, caught.value.retryable, fal.paid) == ("payment_unknown", False, 1)
+    fal.plans[what] = [Reply(404, {"detail": "not found"})]
+    assert get(Fal(settings), settings, ledger, target, accepted=1) == b"a video"
+    assert fal.paid == 2
+
+
+def test_an_order_that_is_found_after_all_is_not_placed_again(
+    fal: FakeFal, settings: ProviderSettings, ledger: Path, target: Path
+) -> None:
+    fal.plans["status"] = [Reply(404, {"detail": "not found"})]
+    with pytest.raises(ProviderError, match="payment_unknown"):
+        get(Fal(settings), settings, ledger, target)
+    assert get(Fal(settings), settings, ledger, target, accepted=1) == b"a video"
+    assert fal.paid == 1
+
+
 def test_what_was_done_before_its_cancel_is_still_fetched(
     fal: FakeFal, settings: ProviderSettings, ledger: Path, target: Path
 ) -> None:
