@@ -138,7 +138,7 @@ def run(request: Request, pipelines: Pipelines, voice: Speaker) -> Done | Raised
         seen = pipeline.params_of(request.stage, params)
         with contextlib.closing(ChildContext(request, seen, voice)) as context:
             output = pipeline.function(request.stage)(context)
-        return Done(checked(output))
+        return Done(_with_items(checked(output), pipeline, request.stage))
     except MemoryError:
         return Raised("stage_out_of_memory", "The stage needs more memory than it may take.", details=_traceback())
     except BaseException as error:  # noqa: BLE001  (whatever a stage raises, the worker is told)
@@ -172,6 +172,14 @@ def checked(output: Any) -> StageOutput:
         if size > MAX_VALUES:
             raise _bad(f"its {name} takes {size} bytes; {MAX_VALUES} at most")
     return plain
+
+
+def _with_items(output: StageOutput, pipeline: Pipeline, stage: str) -> StageOutput:
+    """The output, if it has items where another stage runs once for each. To forget them is not to have none."""
+    each = next((spec.name for spec in pipeline.specs if spec.each == stage), None)
+    if each is not None and output.items is None:
+        raise _bad(f"it gave back no items, and {each!r} runs once for each; where there are none, say items=()")
+    return output
 
 
 def _bad(what: str) -> StageError:

@@ -52,6 +52,21 @@ def test_a_file_that_a_stage_forgot_to_write_is_a_failure_of_that_stage(tmp_path
     assert "one: bad_stage_output: The stage is wrong: 'a.txt' is not a file in the stage's folder." in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("", "first: bad_stage_output: The stage is wrong: it gave back no items"), ("items=()", "completed")],
+)
+def test_items_that_are_forgotten_are_not_taken_for_none(tmp_path: Path, given: str, said: str) -> None:
+    lines = [
+        "from callsheet import StageOutput, pipeline, stage",
+        f"first = stage(lambda run: StageOutput({given}), name='first')",
+        "second = stage(lambda run: StageOutput(), name='second', needs=first, each=first)",
+        "fanned = pipeline('fanned', first, second)",
+    ]
+    (tmp_path / "fanned.py").write_text("\n".join(lines))
+    assert said in check("fanned.py", "--input", JFK, cwd=tmp_path).stdout
+
+
 DEMANDING = """
 import msgspec
 from callsheet import StageContext, StageOutput, pipeline, stage
