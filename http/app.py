@@ -32,7 +32,7 @@ from callsheet.http.health import Alive, Index, Ready
 from callsheet.http.hosts import HostCheck
 from callsheet.http.jobs import CancelJob, JobList, OneJob, RetryJob
 from callsheet.http.limits import JobRoom, RateGate
-from callsheet.http.metrics import Counting, Metrics
+from callsheet.http.metrics import Counting, Metrics, counted_once
 from callsheet.http.openai.audio import Audio
 from callsheet.http.openai.errors import answer_error
 from callsheet.http.pages.documents import documents
@@ -108,7 +108,7 @@ def create_app(settings: Settings) -> App:
         _add(app, path, resource)
     app.add_error_handler((Exception, falcon.HTTPError), answer_error)
     app.add_error_handler(ClientGoneError, drop_answer)
-    return guarded(app, settings.body_patience_seconds)
+    return counted_once(guarded(app, settings.body_patience_seconds))
 
 
 def _add(app: Any, path: str, resource: Any) -> None:

@@ -112,6 +112,10 @@ class Keyring:
         shown = digest_of(secret)
         return _matching(await self._known(), shown) or _matching(await self._newest(), shown)
 
+    def latest(self, secret: str) -> ApiKey | None:
+        """The key that somebody shows, if there was such a one when the keys were last read, however long ago."""
+        return _matching(self._keys, digest_of(secret)) if _SECRET.match(secret) else None
+
     async def issue_ticket(self, key: str) -> str:
         """A ticket that stands for the key with this id ('' where none is needed), once, for 30 s."""
         secret = f"cst_{secrets.token_urlsafe(32)}"

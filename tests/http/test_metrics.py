@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import psutil
@@ -13,7 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from callsheet.actors.telemetry.figures import QUEUES
+from callsheet.actors.tenants.keyring import KeyStore
 from tests.http.service import Api, Stages
+from tests.servers import RedisServer
 from tests.waiting import eventually
 
 
@@ -88,6 +91,48 @@ def test_a_redis_that_is_away_costs_its_own_figures_only(make_api: Callable[...,
     eventually(lambda: {s.labels["server"]: s.value for s in samples(api, "callsheet_redis_up")} == up)
     eventually(lambda: len(samples(api, "callsheet_mailbox_messages")) == 16)
     assert samples(api, "callsheet_queue_depth") == []
+
+
+def test_the_figures_are_told_while_the_journal_is_away(
+    make_api: Callable[..., Api], redis_binary: Path, tmp_path: Path
+) -> None:
+    with RedisServer(tmp_path / "journal") as journal:
+        api = make_api(redis_url=journal.url, path="/healthz")
+    eventually(lambda: {s.labels["server"]: s.value for s in samples(api, "callsheet_redis_up")}["journal"] == 0)
+
+
+def test_then_operators_need_a_key_as_ever(make_api: Callable[..., Api], redis_binary: Path, tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "journal") as journal:
+        made = [KeyStore(journal.client()).create("acme", (scope,))[1] for scope in ("admin", "read")]
+        api = make_api(redis_url=journal.url, path="/healthz", auth="keys")
+        admin, reader, nobody = ({"X-API-Key": secret} for secret in (*made, f"csk_{'A' * 43}"))
+        assert told(api, admin).status_code == 200
+        journal.pause()
+        eventually(lambda: 'callsheet_redis_up{server="journal"} 0.0' in told(api, admin).text)
+        assert [told(api, who).status_code for who in (admin, reader, nobody)] == [200, 403, 503]
+        journal.resume()
+
+
+def told(api: Api, headers: dict[str, str]) -> httpx.Response:
+    return httpx.get(f"{api.url}/metrics", headers=headers, timeout=60)
+
+
+def test_a_request_whose_client_has_gone_is_under_way_no_more(
+    make_api: Callable[..., Api], redis_binary: Path, tmp_path: Path
+) -> None:
+    with RedisServer(tmp_path / "journal") as journal:
+        api = make_api(redis_url=journal.url, path="/healthz", rate_per_second="0")
+
+        def under_way() -> float:
+            return total(api, "callsheet_http_requests_in_progress", route="/v1/jobs/{job_id}")
+
+        assert httpx.get(f"{api.url}/v1/jobs/{'0' * 32}").status_code == 404
+        journal.pause()
+        with pytest.raises(httpx.TimeoutException):
+            httpx.get(f"{api.url}/v1/jobs/{'0' * 32}", timeout=0.5)
+        assert eventually(under_way) == 1
+        eventually(lambda: under_way() == 0)
+        journal.resume()
 
 
 @pytest.mark.parametrize("given", ["abc-1.Z_9", "x" * 128])

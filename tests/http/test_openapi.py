@@ -41,7 +41,8 @@ def document() -> Any:
 def test_each_route_and_method_has_an_operation_and_each_operation_a_route(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(application, "guarded", lambda app, *_: app)
+    for around in ("guarded", "counted_once"):
+        monkeypatch.setattr(application, around, lambda app, *_: app)
     routes = falcon.inspect.inspect_routes(application.create_app(settings))
     served = {(method.method, route.path) for route in routes for method in route.methods if not method.internal}
     gets = {("HEAD", path) for method, path in served if method == "GET"}
