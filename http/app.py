@@ -141,7 +141,13 @@ class Manners:
 def refuse_foreign_origin(req: falcon.asgi.Request) -> None:
     """Raise Problem for a request that a page of another site has caused."""
     origin = req.get_header("Origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != (req.get_header("Host") or "").lower():
+    if origin is None:
+        return
+    try:
+        place = urlsplit(origin).netloc.lower()
+    except ValueError:  # no browser says that
+        raise Problem("forbidden_origin") from None
+    if place != (req.get_header("Host") or "").lower():
         raise Problem("forbidden_origin")
 
 

@@ -335,6 +335,11 @@ def test_every_problem_of_the_table_was_produced_above() -> None:
     assert set(PROBLEMS) == set(LIVE) | set(INSIDE) | ELSEWHERE
 
 
+def test_an_origin_that_cannot_be_read_is_a_foreign_one(client: httpx.Client, job: str) -> None:
+    answer = client.post(f"/v1/jobs/{job}/cancel", headers={"Origin": "http://["})
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden_origin")
+
+
 def test_a_server_error_says_nothing_about_its_cause() -> None:
     assert b"secret" not in Problem("internal", "secret").body()
 
