@@ -98,7 +98,7 @@ def create_app(settings: Settings) -> App:
         ("/v1/jobs/{job_id}/cancel", CancelJob(jobs)),
         ("/v1/jobs/{job_id}/retry", RetryJob(jobs, pipelines)),
         ("/v1/jobs/{job_id}/events", JobEvents(jobs, feed, ping)),
-        ("/v1/jobs/{job_id}/ws", JobSocket(jobs, feed, pipelines, ping)),
+        ("/v1/jobs/{job_id}/ws", JobSocket(jobs, feed, pipelines, keyring, ping)),
         ("/v1/jobs/{job_id}/webhooks", WebhookList(jobs)),
         ("/v1/jobs/{job_id}/webhooks/redeliver", RedeliverWebhook(jobs)),
         ("/v1/jobs/{job_id}/artifacts", ArtifactList(jobs)),

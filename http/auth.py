@@ -97,6 +97,11 @@ def may(req: falcon.asgi.Request, scope: Scope) -> bool:
     return isinstance(key, ApiKey) and key.allows(scope)
 
 
+async def may_still(req: falcon.asgi.Request, scope: Scope, keyring: Keyring) -> bool:
+    """The same for somebody who was let in a while ago. Raises Unavailable."""
+    return may(req, scope) and (req.context.key is ANYBODY or await keyring.counts(req.context.key))
+
+
 def require(req: falcon.asgi.Request, scope: Scope) -> None:
     """Raise Problem unless who asks may do what needs that scope."""
     if not may(req, scope):

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import falcon.asgi
@@ -19,7 +20,8 @@ from callsheet.actors.feeds.job_feed import CursorLostError, Feed
 from callsheet.actors.pipelines import Pipelines
 from callsheet.actors.tasks import end_tasks
 from callsheet.actors.telemetry import tracing
-from callsheet.http.auth import may
+from callsheet.actors.tenants.keyring import Keyring
+from callsheet.http.auth import may_still
 from callsheet.http.body import parse_json
 from callsheet.http.conditions import whole_number
 from callsheet.http.events import MAX_SEQ
@@ -41,8 +43,9 @@ LAST_WORD_SECONDS = 0.25
 class JobSocket:
     """`/v1/jobs/{job_id}/ws`."""
 
-    def __init__(self, jobs: Jobs, feed: Feed, pipelines: Pipelines, ping_seconds: float) -> None:
+    def __init__(self, jobs: Jobs, feed: Feed, pipelines: Pipelines, keyring: Keyring, ping_seconds: float) -> None:
         self._jobs = jobs
+        self._keyring = keyring
         self._feed = feed
         self._pipelines = pipelines
         self._ping_seconds = ping_seconds
@@ -58,7 +61,7 @@ class JobSocket:
         after = whole_number(req, "after", 0, 0, MAX_SEQ)
         await ws.accept()
         session = Session(self._jobs, self._feed, self._pipelines, ws, self._ping_seconds)
-        session.may_command = may(req, "write")
+        session.may_command = partial(may_still, req, "write", self._keyring)
         await ws.close(await session.run(job, after))
 
 
@@ -74,7 +77,7 @@ class Session:
         self._ws = ws
         self._ping_seconds = ping_seconds
         self._job = self._tenant = ""
-        self.may_command = False
+        self.may_command: Callable[[], Awaitable[bool]]  # asked each time: a socket may outlive its key
         self._commands: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING)
         self._promised = 0  # the seq up to which accepted commands are known to have taken the job
 
@@ -166,7 +169,7 @@ class Session:
             self._commands.task_done()
 
     async def _command(self, command: Any, members: dict[str, Any]) -> dict[str, Any]:
-        if not self.may_command:
+        if not await self.may_command():
             raise Problem("forbidden", "this needs a key with the scope 'write'")
         job = await find(self._jobs, self._job, self._tenant)
         message: Cancel | Retry

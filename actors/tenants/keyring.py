@@ -112,6 +112,10 @@ class Keyring:
         shown = digest_of(secret)
         return _matching(await self._known(), shown) or _matching(await self._newest(), shown)
 
+    async def counts(self, key: ApiKey) -> bool:
+        """Whether a key that was let in has not been revoked since. Raises Unavailable."""
+        return key in await self._known()
+
     def latest(self, secret: str) -> ApiKey | None:
         """The key that somebody shows, if there was such a one when the keys were last read, however long ago."""
         return _matching(self._keys, digest_of(secret)) if _SECRET.match(secret) else None

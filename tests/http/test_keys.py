@@ -82,16 +82,17 @@ def known(api: Api, headers: dict[str, str]) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def acmes_job(guarded: Api, acme: dict[str, str], stages: Stages) -> str:
     """A completed job of the tenant acme, with an artifact."""
-    answer = httpx.post(
-        f"{guarded.url}/v1/jobs",
-        headers=acme,
-        data={"pipeline": "sample"},
-        files={"file": ("a.wav", b"sound", "audio/wav")},
-    )
-    assert answer.status_code == 202, answer.text
-    job = str(answer.json()["id"])
+    job = submitted(guarded, acme)
     stages.complete(job, **{"a.txt": b"hello"})
     return job
+
+
+def submitted(guarded: Api, headers: dict[str, str]) -> str:
+    """A job of whoever has that key, whose first stage is dispatched."""
+    files = {"file": ("a.wav", b"sound", "audio/wav")}
+    answer = httpx.post(f"{guarded.url}/v1/jobs", headers=headers, data={"pipeline": "sample"}, files=files)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
 
 
 def seen(answer: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
@@ -239,13 +240,7 @@ def test_a_key_does_what_its_scope_allows(guarded: Api, acmes_job: str, reader: 
 
 
 def test_over_a_websocket_a_key_does_no_more_than_elsewhere(guarded: Api, acme: dict[str, str], reader: str) -> None:
-    made = httpx.post(
-        f"{guarded.url}/v1/jobs",
-        headers=acme,
-        data={"pipeline": "sample"},
-        files={"file": ("a.wav", b"sound", "audio/wav")},
-    )
-    address = f"ws{guarded.url[4:]}/v1/jobs/{made.json()['id']}/ws"
+    address = f"ws{guarded.url[4:]}/v1/jobs/{submitted(guarded, acme)}/ws"
     outcomes = []
     for headers in ({"X-API-Key": reader}, acme):
         with connect(address, additional_headers=headers) as socket:
@@ -253,6 +248,21 @@ def test_over_a_websocket_a_key_does_no_more_than_elsewhere(guarded: Api, acme: 
             frames = (json.loads(socket.recv(10)) for _ in range(100))
             outcomes.append(next(frame for frame in frames if frame["type"] == "outcome"))
     assert [(outcome["ok"], outcome["code"]) for outcome in outcomes] == [(False, "forbidden"), (True, "accepted")]
+
+
+def test_over_a_websocket_that_outlives_its_key_nothing_is_commanded(
+    guarded: Api, acme: dict[str, str], addresses: dict[str, str], keys: Callable[..., str]
+) -> None:
+    headers = known(guarded, {"X-API-Key": keys("acme", "write", "read")})
+    listed = [line for line in command(addresses, "list").splitlines() if " acme " in line]
+    address = f"ws{guarded.url[4:]}/v1/jobs/{submitted(guarded, acme)}/ws"
+    with connect(address, additional_headers=headers) as socket:
+        command(addresses, "revoke", listed[-1].split()[0])  # the newest
+        eventually(lambda: httpx.get(f"{guarded.url}/v1/jobs", headers=headers).status_code == 401)
+        socket.send('{"type": "cancel"}')
+        frames = (json.loads(socket.recv(10)) for _ in range(100))
+        outcome = next(frame for frame in frames if frame["type"] == "outcome")
+    assert (outcome["ok"], outcome["code"]) == (False, "forbidden")
 
 
 def test_a_ticket_opens_one_live_feed_and_nothing_else(
