@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -50,6 +51,9 @@ from callsheet.http.uploads.tus import TusManners
 from callsheet.http.webhooks import RedeliverWebhook, WebhookList
 
 CLOSE_SECONDS = 1.0
+# That wait for a disk, a bucket or Redis at once, in place of four and one for each processor: so few are soon all with
+# uploads that a slow bucket takes in, and then nobody else's upload, health or figures came through.
+THREADS = 64
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -163,6 +167,7 @@ class Lifespan:
     async def process_startup(self, scope: dict[str, Any], _event: Any) -> None:
         """Tell the server how to let the watchers go when it stops: it would wait for them otherwise."""
         scope.setdefault("state", {})["stop"] = self._let_go
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "api"))
         self._figures.board.start()
 
     async def process_shutdown(self, _scope: Any, _event: Any) -> None:
