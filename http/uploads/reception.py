@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import ExitStack, aclosing
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, aclosing, suppress
 from pathlib import Path
 from typing import Any
 
+from callsheet.actors.errors import Unavailable
 from callsheet.actors.stores.files import write_all
 from callsheet.actors.stores.uploads import HeldUpload
 from callsheet.config.settings import Settings
@@ -17,14 +19,18 @@ from callsheet.http.problems import Problem
 from callsheet.http.threads import unbroken
 
 BATCH = 1024 * 1024  # bytes written at once, by another thread
+RENEW_SECONDS = 30.0  # well below what is reserved beyond the time that an upload is kept
 SILENCE_SECONDS = 1.0  # after which somebody else may go on with the upload: this connection may be dead
 
 
 class Reception:
-    """Takes a body into a held upload, `most` bytes at most."""
+    """Takes a body into a held upload, `most` bytes at most, and calls `renew` now and then: a body may take longer
+    than what is reserved for it holds."""
 
-    def __init__(self, settings: Settings, held: HeldUpload, most: int) -> None:
+    def __init__(self, settings: Settings, held: HeldUpload, most: int, renew: Callable[[], Awaitable[None]]) -> None:
         self._settings = settings
+        self._renew = renew
+        self._renewed = time.monotonic()
         self._held = held
         self._left = most
         self._away = False
@@ -66,6 +72,10 @@ class Reception:
 
     async def _add(self, piece: bytes, write: Any) -> None:
         self._come_back()
+        if time.monotonic() >= self._renewed + RENEW_SECONDS:
+            self._renewed = time.monotonic()
+            with suppress(Unavailable):  # it holds until the next time
+                await self._renew()
         self._left -= len(piece)
         if self._left < 0:
             raise Problem("upload_too_large", "more bytes than the upload is long")

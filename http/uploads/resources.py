@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 
 import falcon.asgi
 
@@ -76,8 +77,10 @@ class Uploads:
             if (req.content_length or 0) > most:
                 raise Problem("upload_too_large", "more bytes than the upload is long")
             coming = max(held.offset, start + (most if req.content_length is None else req.content_length))
-            await self.reserve(tenant, upload, coming if held.info.length is None else held.info.length)
-            reception = Reception(self._settings, held, start + most - held.offset)
+            length = coming if held.info.length is None else held.info.length
+            reserve = partial(self.reserve, tenant, upload, length)
+            await reserve()
+            reception = Reception(self._settings, held, start + most - held.offset, reserve)
             if held.offset == start and checksum:
                 await reception.take_checked(req.stream, *checksum)
             else:  # what is compared needs no checksum: it was checked when it came

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import redis
 
 from callsheet.actors.host import Host
 from callsheet.actors.stores.uploads import (
@@ -27,8 +28,10 @@ from callsheet.actors.stores.uploads import (
     new_upload_id,
     open_uploads,
 )
+from callsheet.actors.tenants.names import QuotaKeys
 from callsheet.config.settings import Settings
 from callsheet.http.app import create_app
+from callsheet.http.uploads import reception
 from tests.http.service import Api
 from tests.waiting import eventually
 
@@ -376,6 +379,40 @@ def test_an_expired_upload_is_nothing_and_its_bytes_go(client: httpx.Client, api
     assert code(patch(client, path, 5, b"world")) == (404, "not_found")
     UploadStore(api.data / "store" / "uploads", 24 * 3600).sweep()
     assert {p.name for p in folder.parent.iterdir()} == others
+
+
+def test_what_is_reserved_for_an_upload_holds_while_it_comes_in_however_slowly(
+    settings: Settings, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reception, "RENEW_SECONDS", 0.0)
+    journal: Any = redis.Redis.from_url(redis_url)
+    left = list[float]()
+
+    def lasts() -> float:
+        """Until when the one reservation there is holds."""
+        [(_, until)] = journal.zrange(QuotaKeys("default").until, 0, -1, withscores=True)
+        return float(until)
+
+    def clock() -> int:
+        seconds, micros = journal.time()
+        return int(seconds * 1000 + micros // 1000)
+
+    async def body() -> AsyncIterator[bytes]:
+        left.append(lasts())
+        yield b"hel"
+        begun = clock()
+        eventually(lambda: clock() > begun)
+        yield b"lo"
+
+    async def go() -> httpx.Response:
+        app: Any = create_app(settings)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            made = await client.post("/v1/uploads", headers={**TUS, "Upload-Length": "5"})
+            headers = {**BYTES, "Upload-Offset": "0", "Content-Length": "5"}
+            return await client.patch(made.headers["location"], headers=headers, content=body())
+
+    assert asyncio.run(go()).headers["upload-offset"] == "5"
+    assert lasts() > left[0]
 
 
 def test_a_host_removes_what_has_expired(settings: Settings) -> None:
