@@ -24,7 +24,6 @@ from callsheet.actors.failpoints import failpoint
 from callsheet.actors.keys import PARTITIONS, PartitionKeys, new_job_id, partition_of
 from callsheet.actors.snapshot import decode_job
 from callsheet.actors.tasks import end_tasks
-from callsheet.actors.webhooks.signing import OF_A_SUBMISSION_SECONDS
 from callsheet.actors.wire import (
     CONNECTION,
     SEND,
@@ -77,8 +76,11 @@ class Jobs:
         """
         await self._post(job, message, mid or secrets.token_hex(12), "")
 
-    async def ask(self, job: str, message: Message, mid: str | None = None, timeout: float | None = None) -> Outcome:
-        """Like tell, and wait for the owner's outcome. Raises NoAnswer when it does not come within `timeout` s."""
+    async def ask(
+        self, job: str, message: Message, mid: str | None = None, timeout: float | None = None, secret: str = ""
+    ) -> Outcome:
+        """Like tell, and wait for the owner's outcome. Raises NoAnswer when it does not come within `timeout` s. A
+        submission may bring the secret that is to sign the job's webhooks: no message holds it."""
         if len(self._pending) >= MAX_PENDING_ASKS:
             raise MailboxFull("too many requests wait for an answer")
         await self._listen()
@@ -86,7 +88,7 @@ class Jobs:
         # Two may ask under one name at once: each gets the answer to either.
         future = self._pending.setdefault(mid.encode(), asyncio.get_running_loop().create_future())
         try:
-            await self._post(job, message, mid, self._reply_channel)
+            await self._post(job, message, mid, self._reply_channel, secret)
             return await asyncio.wait_for(asyncio.shield(future), timeout or self.reply_timeout)
         except TimeoutError:
             raise NoAnswer from None
@@ -103,18 +105,11 @@ class Jobs:
             await self.redis.set(key, job, nx=True, ex=IDEMPOTENCY_SECONDS)
             return str((await self.redis.get(key) or job.encode()).decode())
 
-    async def lay_down_secret(self, job: str, secret: str) -> None:
-        """Keep the secret that is to sign a job's webhooks, for a day, and for good once its submission is sent; the
-        first one that comes counts. Raises Unavailable."""
-        keys = await self._partition(job)
-        with unavailable():
-            await self.redis.set(keys.callback_secret(job), secret, nx=True, ex=OF_A_SUBMISSION_SECONDS)
-
-    async def _post(self, job: str, message: Message, mid: str, reply: str) -> None:
+    async def _post(self, job: str, message: Message, mid: str, reply: str, secret: str = "") -> None:
         keys = await self._partition(job)
         failpoint("api.sending")
         with unavailable():
-            check_sent(await self._send(*sending(keys, job, message, mid, reply)))
+            check_sent(await self._send(*sending(keys, job, message, mid, reply, secret=secret)))
         failpoint("api.sent")
 
     # -- reading

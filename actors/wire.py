@@ -55,13 +55,15 @@ def partition_keys(found: bytes | None) -> list[PartitionKeys]:
     return [PartitionKeys(number) for number in range(int(found))]
 
 
-def sending(keys: PartitionKeys, job: str, message: Message, mid: str, reply: str) -> tuple[list[str], list[Any]]:
-    """The keys and arguments of send.lua for a message."""
+def sending(
+    keys: PartitionKeys, job: str, message: Message, mid: str, reply: str, *, secret: str = ""
+) -> tuple[list[str], list[Any]]:
+    """The keys and arguments of send.lua for a message; `secret`: what is to sign the webhooks of a job submitted."""
     body = encode_message(message)
     names, receipt = [keys.mailbox, keys.receipt(job)], b""
     if isinstance(message, Submit):
-        names, receipt = [*names, keys.callback_secret(job), keys.index(message.tenant)], body
-    return names, [MAX_MAILBOX, job, mid, body, reply, receipt]
+        names, receipt = [*names, keys.callback_secret(job), keys.index(message.tenant), keys.snapshot(job)], body
+    return names, [MAX_MAILBOX, job, mid, body, reply, receipt, secret]
 
 
 def check_sent(answer: Any) -> None:

@@ -52,11 +52,11 @@ async def find_any(jobs: Jobs, job_id: str) -> Job | None:
     return await jobs.known(job_id) if JOB_ID.match(job_id) else None
 
 
-async def send(jobs: Jobs, job_id: str, message: Message) -> Outcome | None:
+async def send(jobs: Jobs, job_id: str, message: Message, secret: str = "") -> Outcome | None:
     """Ask the job's owner. None: it did not answer in time, and will apply the message all the same. Raises
     Unavailable when it is not known whether the message arrived, MailboxFull when it did not."""
     try:
-        return await jobs.ask(job_id, message)
+        return await jobs.ask(job_id, message, secret=secret)
     except NoAnswer:
         return None
 

@@ -65,8 +65,6 @@ class Submitting:
             if key is not None and (known := await self._known(submission)):
                 await intake.taken()
                 return known
-            if fields.callback_secret is not None:
-                await self._jobs.lay_down_secret(job, fields.callback_secret)
             try:
                 kept = await intake.keep(submission)
             except UploadUnknown:  # the same submission may have been faster, and taken it
@@ -75,7 +73,7 @@ class Submitting:
                 raise Problem("unknown_upload") from None
             if kept is None:
                 raise Problem("idempotency_key_reused")
-            made = await self._enter(kept, removable=key is None)
+            made = await self._enter(kept, fields.callback_secret or "", removable=key is None)
             await intake.taken()
             return made
         finally:
@@ -101,14 +99,14 @@ class Submitting:
             raise Problem("job_expired")
         return job
 
-    async def _enter(self, submission: Submit, *, removable: bool) -> Job:
+    async def _enter(self, submission: Submit, secret: str, *, removable: bool) -> Job:
         """Hand the submission to the job's owner.
 
         When it is certain that nobody will have it, its file goes. When Redis broke off in the middle that is not
         certain: the file stays, for the job that may come of it, or for whoever sweeps up orphans.
         """
         try:
-            accepted(await send(self._jobs, submission.job, submission))
+            accepted(await send(self._jobs, submission.job, submission, secret))
         except MailboxFull:
             if removable:
                 await unbroken(self._store.remove_job, submission.job)

@@ -18,7 +18,6 @@ from callsheet.actors.keys import PartitionKeys, webhook_secret, webhook_secret_
 
 PREFIX = "whsec_"
 MIN_BYTES, MAX_BYTES = 24, 64
-OF_A_SUBMISSION_SECONDS = 24 * 3600  # for one that never comes; with it, a secret is there for good
 
 
 class WebhookSecretError(ValueError):

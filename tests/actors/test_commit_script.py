@@ -225,9 +225,8 @@ def test_a_receipt_goes_with_the_commit_of_its_submission(stage: Stage) -> None:
 
 
 def send(stage: Stage, message: m.Submit) -> Delivery:
-    """A submission as an API sends it, with a secret laid down before."""
-    stage.client.set(KEYS.callback_secret(stage.id), "whsec_x", ex=60)
-    keys, args = wire.sending(KEYS, stage.id, message, "m", "")
+    """A submission as an API sends it, with a secret."""
+    keys, args = wire.sending(KEYS, stage.id, message, "m", "", secret="whsec_x")
     entry = stage.committer.run("send", keys, args)
     return Delivery(entry, stage.id, b"m", b"", message)
 
@@ -255,6 +254,17 @@ def test_a_refused_submission_leaves_no_receipt_and_no_secret_for_good(stage: St
     assert 0 < stage.client.ttl(KEYS.callback_secret(stage.id)) <= 86_400
 
 
+def test_of_two_submissions_that_wait_under_one_id_the_secret_of_the_one_that_becomes_the_job_is_kept(
+    stage: Stage,
+) -> None:
+    stage.id, stage.job = new_job_id(), None
+    stage.client.set(KEYS.callback_secret(stage.id), "whsec_of_one_that_was_refused", ex=60)
+    send(stage, submission(stage.id))
+    keys, args = wire.sending(KEYS, stage.id, submission(stage.id), "n", "", secret="whsec_late")
+    stage.committer.run("send", keys, args)
+    assert stage.client.get(KEYS.callback_secret(stage.id)) == b"whsec_x"
+
+
 def aside(stage: Stage, delivery: Delivery, body: bytes) -> None:
     stage.journal.set_aside(delivery.entry, {b"job": stage.id.encode(), b"mid": b"m", b"body": body}, "because")
 
@@ -273,11 +283,13 @@ def test_a_submission_that_is_set_aside_does_not_read_as_waiting(stage: Stage) -
 
 
 def test_a_job_keeps_its_secret_though_its_submission_comes_again_and_is_set_aside(stage: Stage) -> None:
+    stage.client.set(KEYS.callback_secret(stage.id), "whsec_own")
     delivery = send(stage, submission(stage.id))
     aside(stage, delivery, m.encode_message(delivery.message))
     assert not stage.client.exists(KEYS.receipt(stage.id))
     assert is_listed(stage)
     assert stage.client.ttl(KEYS.callback_secret(stage.id)) == -1
+    assert stage.client.get(KEYS.callback_secret(stage.id)) == b"whsec_own"
 
 
 def test_a_forgotten_job_leaves_a_tombstone_that_can_be_read_and_expires(stage: Stage) -> None:
@@ -294,9 +306,8 @@ def test_a_forgotten_job_leaves_a_tombstone_that_can_be_read_and_expires(stage: 
     assert (client.zcard(KEYS.timers), client.hlen(KEYS.tokens)) == (0, 0)
     stage.deliver(m.FilesRemoved())
     assert stage.commit(send(stage, submission(stage.id))) == []
-    assert not client.exists(KEYS.log(stage.id))
+    assert not client.exists(KEYS.log(stage.id), KEYS.callback_secret(stage.id))
     assert not is_listed(stage)
-    assert 0 < client.ttl(KEYS.callback_secret(stage.id)) <= 86_400
 
 
 def test_a_snapshot_tells_one_from_true(stage: Stage) -> None:

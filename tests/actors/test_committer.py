@@ -30,8 +30,8 @@ def committer(redis_url: str) -> Iterator[Committer]:
 
 
 def send(committer: Committer, mid: str, body: bytes = b"{}", receipt: bytes = b"") -> Any:
-    keys = [KEYS.mailbox, KEYS.receipt("j"), KEYS.callback_secret("j"), KEYS.index("t")]
-    return committer.run("send", keys, [MAX_MAILBOX, "j", mid, body, "", receipt])
+    keys = [KEYS.mailbox, KEYS.receipt("j"), KEYS.callback_secret("j"), KEYS.index("t"), KEYS.snapshot("j")]
+    return committer.run("send", keys, [MAX_MAILBOX, "j", mid, body, "", receipt, ""])
 
 
 def take(committer: Committer, number: int, host: str) -> int:

@@ -98,8 +98,8 @@ class Partition(RuleBasedStateMachine):
 
     def send(self, job: str, message: m.Message, mid: str = "") -> None:
         receipt = m.encode_message(message) if isinstance(message, m.Submit) else b""
-        args = [1_000, job, mid, m.encode_message(message), "", receipt]
-        keys = [KEYS.mailbox, KEYS.receipt(job), KEYS.callback_secret(job), KEYS.index("t1")]
+        args = [1_000, job, mid, m.encode_message(message), "", receipt, ""]
+        keys = [KEYS.mailbox, KEYS.receipt(job), KEYS.callback_secret(job), KEYS.index("t1"), KEYS.snapshot(job)]
         assert self.committer.run("send", keys, args) != b"FULL"
         if receipt:
             self.model.receipts.add(job)

@@ -209,7 +209,7 @@ async def bug(settings: Settings, patch: pytest.MonkeyPatch) -> httpx.Response:
 
 
 async def rejected(settings: Settings, patch: pytest.MonkeyPatch) -> httpx.Response:
-    async def refuse(*_: object) -> Outcome:
+    async def refuse(*_: object, **_more: object) -> Outcome:
         return Outcome(ok=False, code="message_rejected", status="unknown", seq=0, detail="AssertionError in decide")
 
     patch.setattr(Jobs, "ask", refuse)
@@ -268,7 +268,7 @@ def refused_as(code: str) -> Callable[[Settings, pytest.MonkeyPatch], Awaitable[
     """Asking for a webhook again, of an owner that refuses it like this: tests/jobs says when it does."""
 
     async def ask(settings: Settings, patch: pytest.MonkeyPatch) -> httpx.Response:
-        async def refuse(*_: object) -> Outcome:
+        async def refuse(*_: object, **_more: object) -> Outcome:
             return Outcome(ok=False, code=code, status="completed", seq=9)
 
         job = (await submit_inside(settings)).headers["location"]

@@ -185,6 +185,28 @@ def test_a_secret_that_comes_with_the_job_signs_and_is_shown_nowhere(
     assert secret not in "".join([*shown, api.said(), host.said()])
 
 
+def test_the_secret_of_a_submission_that_was_refused_signs_nothing(
+    client: httpx.Client, stages: Stages, receiver: Receiver
+) -> None:
+    tus = {"Tus-Resumable": "1.0.0"}
+    upload = client.post("/v1/uploads", headers={**tus, "Upload-Length": "5"}).headers["location"]
+    asked = {"pipeline": "sample", "upload": upload, "callback_url": receiver.url}
+    first, second = webhook_secrets.new_secret(), webhook_secrets.new_secret()
+
+    def submitted(secret: str) -> httpx.Response:
+        headers = {"Idempotency-Key": "secrets"}
+        return client.post("/v1/jobs", json={**asked, "callback_secret": secret}, headers=headers)
+
+    assert submitted(first).json()["code"] == "upload_incomplete"
+    body = {**tus, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+    assert client.patch(upload, headers=body, content=b"sound").status_code == 204
+    job: str = submitted(second).json()["id"]
+    assert submitted(first).json()["code"] == "idempotency_key_reused"
+    stages.complete(job)
+    once(client, job, "delivered")
+    assert received(receiver, job)[0].verified(second)
+
+
 CALLBACKS = {
     "loopback": ({"callback_url": "http://127.0.0.1:1/"}, "url_forbidden"),
     "metadata": ({"callback_url": "http://169.254.169.254/latest"}, "url_forbidden"),
