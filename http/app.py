@@ -68,8 +68,8 @@ def create_app(settings: Settings) -> App:
     limits = AsyncTenants(jobs.redis, limits_of(settings))
     pipelines = load_pipelines(settings.pipelines)
     ping = settings.feed_ping_seconds
-    uploads = Uploads(settings, open_uploads(settings), store.ledger)
-    submitting = Submitting(settings, jobs, store, pipelines, uploads=uploads, room=JobRoom(jobs, limits))
+    room, uploads = JobRoom(jobs, limits), Uploads(settings, open_uploads(settings), store.ledger)
+    submitting = Submitting(settings, jobs, store, pipelines, uploads=uploads, room=room)
     figures = Figures(settings)
     middleware: Any = [
         RequestIds(),
@@ -100,9 +100,9 @@ def create_app(settings: Settings) -> App:
         ("/v1/audio/translations", audio(translate=True)),
         ("/v1/jobs/{job_id}", OneJob(jobs)),
         ("/v1/jobs/{job_id}/cancel", CancelJob(jobs)),
-        ("/v1/jobs/{job_id}/retry", RetryJob(jobs, pipelines)),
+        ("/v1/jobs/{job_id}/retry", RetryJob(jobs, pipelines, room)),
         ("/v1/jobs/{job_id}/events", JobEvents(jobs, feed, ping)),
-        ("/v1/jobs/{job_id}/ws", JobSocket(jobs, feed, pipelines, keyring, ping)),
+        ("/v1/jobs/{job_id}/ws", JobSocket(jobs, feed, pipelines, ping, keyring=keyring, room=room)),
         ("/v1/jobs/{job_id}/webhooks", WebhookList(jobs)),
         ("/v1/jobs/{job_id}/webhooks/redeliver", RedeliverWebhook(jobs)),
         ("/v1/jobs/{job_id}/artifacts", ArtifactList(jobs)),

@@ -21,6 +21,7 @@ from callsheet.http.conditions import (
     whole_number,
 )
 from callsheet.http.fields import checked_params
+from callsheet.http.limits import JobRoom
 from callsheet.http.problems import Problem
 from callsheet.http.reach import command, find, find_own, tenant_of
 from callsheet.http.represent import job_json, job_path
@@ -113,14 +114,16 @@ class CancelJob:
 class RetryJob:
     """`/v1/jobs/{job_id}/retry`."""
 
-    def __init__(self, jobs: Jobs, pipelines: Pipelines) -> None:
+    def __init__(self, jobs: Jobs, pipelines: Pipelines, room: JobRoom) -> None:
         self._jobs = jobs
         self._pipelines = pipelines
+        self._room = room
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, job_id: str) -> None:
         """Open the next attempt."""
         job = await find(self._jobs, job_id, tenant_of(req))
         message = retry_message(self._pipelines, job, await read_json(req), seq_expected(req, job.seq))
+        await self._room.check_retry(job)
         await command(req, self._jobs, job, message)
         put_job(resp, await self._jobs.job(job_id) or job, 202)
 

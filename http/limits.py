@@ -16,6 +16,7 @@ from callsheet.actors.tenants.rate import Rates
 from callsheet.http.auth import OPEN, OPERATORS
 from callsheet.http.problems import Problem
 from callsheet.http.reach import tenant_of
+from callsheet.jobs.job import TERMINAL, Job
 
 LATER_SECONDS = 10  # when to ask again whether another job may come
 
@@ -62,16 +63,21 @@ class JobRoom:
         self._jobs = jobs
         self._tenants = tenants
 
-    async def check(self, tenant: str) -> None:
-        """Raise Problem when the tenant has as many as it may. What is being submitted at this very moment is not
-        counted yet: the limits may be passed by as much as is on its way."""
+    async def check_retry(self, job: Job) -> None:
+        """Raise Problem when the job's tenant may have no more that have not ended, and this one has."""
+        if job.status in TERMINAL:
+            await self.check(job.tenant, another=False)
+
+    async def check(self, tenant: str, *, another: bool = True) -> None:
+        """Raise Problem when the tenant has as many as it may; `another`: as many in all, too. What is being submitted
+        at this very moment is not counted yet: the limits may be passed by as much as is on its way."""
         limits = await self._tenants.limits(tenant)
         if not (limits.open or limits.stored):
             return
         opened, stored = await self._jobs.count(tenant)
         if limits.open and opened >= limits.open:
             raise _too_many(f"{opened} jobs have not ended; at most {limits.open} may be open")
-        if limits.stored and stored >= limits.stored:
+        if another and limits.stored and stored >= limits.stored:
             raise _too_many(f"{stored} jobs are kept, the most there may be: forget some, or wait until they expire")
 
 

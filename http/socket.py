@@ -26,6 +26,7 @@ from callsheet.http.body import parse_json
 from callsheet.http.conditions import whole_number
 from callsheet.http.events import MAX_SEQ
 from callsheet.http.jobs import NoFields, converted, retry_message
+from callsheet.http.limits import JobRoom
 from callsheet.http.problems import Problem, problem_of
 from callsheet.http.reach import find, send, tenant_of
 from callsheet.http.represent import job_json
@@ -43,9 +44,12 @@ LAST_WORD_SECONDS = 0.25
 class JobSocket:
     """`/v1/jobs/{job_id}/ws`."""
 
-    def __init__(self, jobs: Jobs, feed: Feed, pipelines: Pipelines, keyring: Keyring, ping_seconds: float) -> None:
+    def __init__(
+        self, jobs: Jobs, feed: Feed, pipelines: Pipelines, ping_seconds: float, *, keyring: Keyring, room: JobRoom
+    ) -> None:
         self._jobs = jobs
         self._keyring = keyring
+        self._room = room
         self._feed = feed
         self._pipelines = pipelines
         self._ping_seconds = ping_seconds
@@ -61,6 +65,7 @@ class JobSocket:
         after = whole_number(req, "after", 0, 0, MAX_SEQ)
         await ws.accept()
         session = Session(self._jobs, self._feed, self._pipelines, ws, self._ping_seconds)
+        session.check_retry = self._room.check_retry
         session.may_command = partial(may_still, req, "write", self._keyring)
         await ws.close(await session.run(job, after))
 
@@ -77,6 +82,7 @@ class Session:
         self._ws = ws
         self._ping_seconds = ping_seconds
         self._job = self._tenant = ""
+        self.check_retry: Callable[[Job], Awaitable[None]]
         self.may_command: Callable[[], Awaitable[bool]]  # asked each time: a socket may outlive its key
         self._commands: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING)
         self._promised = 0  # the seq up to which accepted commands are known to have taken the job
@@ -178,6 +184,7 @@ class Session:
             message = Cancel()
         elif command == "retry":
             message = retry_message(self._pipelines, job, members, None)
+            await self.check_retry(job)
         else:
             raise Problem("invalid_field", "type is 'cancel' or 'retry'")
         with tracing.span(f"ws {command}", job.origin.traceparent, job=job.id):

@@ -125,7 +125,7 @@ OPERATIONS: Table = {
         answers={202: _a_job("The next attempt is open.", "Location")},
         problems=(
             *(*JOB, *CHANGE, *BODY, "invalid_parameter", "job_active", "precondition_failed", "idempotency_key_reused"),
-            *("unknown_stage", "unknown_pipeline", "invalid_params", "webhook_under_way"),
+            *("unknown_stage", "unknown_pipeline", "invalid_params", "webhook_under_way", "too_many_jobs"),
         ),
         example="""--json '{{"from_stage": "artifacts"}}' {url}/v1/jobs/$JOB/retry""",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
@@ -9,6 +10,7 @@ from itertools import cycle, islice
 import httpx
 import pytest
 import redis
+from websockets.sync.client import connect
 
 from callsheet.actors.tenants.keyring import KeyStore
 from callsheet.actors.tenants.limits import OwnLimits, Tenants, limits_of
@@ -74,6 +76,24 @@ def test_open_jobs_are_limited_and_the_end_of_one_makes_room(two: list[Api], ten
     assert int(refused.headers["Retry-After"]) > 0
     stages.complete(made[0].json()["id"])
     assert submit(two[1], headers).status_code == 202
+
+
+def test_a_retry_makes_no_more_open_jobs_than_there_may_be(two: list[Api], tenant: Make, stages: Stages) -> None:
+    headers = tenant("again", open=1, stored=2)
+    ended = submit(two[0], headers).json()["id"]
+    stages.complete(ended)
+    other = submit(two[0], headers).json()["id"]
+    retry = f"{two[1].url}/v1/jobs/{ended}/retry"
+    refused = httpx.post(retry, headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_jobs")
+    with connect(f"ws{two[1].url[4:]}/v1/jobs/{ended}/ws", additional_headers=headers) as socket:
+        socket.send('{"type": "retry"}')
+        frames = (json.loads(socket.recv(10)) for _ in range(100))
+        outcome = next(frame for frame in frames if frame["type"] == "outcome")
+    assert (outcome["ok"], outcome["code"]) == (False, "too_many_jobs")
+    stages.complete(other)
+    named = headers | {"Idempotency-Key": "again"}
+    assert [httpx.post(retry, headers=named).status_code for _ in range(2)] == [202, 202]
 
 
 def test_a_repeated_submission_is_its_job_even_where_no_more_are_taken(two: list[Api], tenant: Make) -> None:
