@@ -28,6 +28,7 @@ from callsheet.actors.ownership import Ownership
 from callsheet.actors.pool import Pool
 from callsheet.actors.scripts import Call, Script
 from callsheet.actors.stores.charged import open_charged_store
+from callsheet.actors.stores.store import ORPHAN_SECONDS
 from callsheet.actors.stores.uploads import open_uploads
 from callsheet.actors.telemetry.board import Board
 from callsheet.actors.telemetry.metrics import BACKLOG, LEASES, OWNED
@@ -47,7 +48,6 @@ FIRE_SECONDS = 0.2
 FIRE_COUNT = 200
 CARE_SECONDS = 0.5
 SWEEP_SECONDS = 60.0
-ORPHAN_SECONDS = 3600.0
 ASK_AT_ONCE = 1000  # whether there are jobs to these files: asked one by one, 100,000 that are kept take for ever
 DRAIN_SECONDS = 2.0  # for the webhooks under way: what is cut off is sent twice
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from callsheet.actors.pipelines import load_pipelines
 from callsheet.actors.stores.charged import open_charged_store
 from callsheet.actors.stores.upload_keys import UploadKeys
 from callsheet.actors.stores.uploads import open_uploads
+from callsheet.actors.tasks import end_tasks
 from callsheet.actors.telemetry.figures import Figures
 from callsheet.actors.telemetry.tracing import start_tracing, stop_tracing
 from callsheet.actors.tenants.keyring import Keyring
@@ -42,6 +44,7 @@ from callsheet.http.problems import ClientGoneError, Problem, drop_answer
 from callsheet.http.request_ids import RequestIds
 from callsheet.http.socket import JobSocket
 from callsheet.http.submit import Submitting
+from callsheet.http.sweeping import keep_sweeping
 from callsheet.http.tenant_events import TenantEvents
 from callsheet.http.tickets import Tickets
 from callsheet.http.tracing import Tracing
@@ -68,7 +71,9 @@ def create_app(settings: Settings) -> App:
     limits = AsyncTenants(jobs.redis, limits_of(settings))
     pipelines = load_pipelines(settings.pipelines)
     ping = settings.feed_ping_seconds
-    room, uploads = JobRoom(jobs, limits), Uploads(settings, open_uploads(settings), store.ledger)
+    pieces, room = open_uploads(settings), JobRoom(jobs, limits)
+    uploads = Uploads(settings, pieces, store.ledger)
+    sweeping = partial(keep_sweeping, store, pieces) if settings.store_url else None
     submitting = Submitting(settings, jobs, store, pipelines, uploads=uploads, room=room)
     figures = Figures(settings)
     middleware: Any = [
@@ -80,7 +85,7 @@ def create_app(settings: Settings) -> App:
         Doorkeeper(keyring, needs_keys=settings.needs_keys),
         RateGate(rates, limits, by_tenant=settings.needs_keys),
         TusManners(int(settings.max_upload_bytes)),
-        Lifespan(jobs, rates, figures, feed, tenants),
+        Lifespan(jobs, rates, figures, feed, tenants, sweeping=sweeping),
     ]
     audio = partial(Audio, settings, jobs, store, pipelines=pipelines, submitting=submitting, feed=feed)
     app: Any = falcon.asgi.App(middleware=middleware)
@@ -158,7 +163,16 @@ def refuse_foreign_origin(req: falcon.asgi.Request) -> None:
 class Lifespan:
     """The start and the end of a process that serves."""
 
-    def __init__(self, jobs: Jobs, rates: Rates, figures: Figures, *feeds: Feed | TenantFeed) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        rates: Rates,
+        figures: Figures,
+        *feeds: Feed | TenantFeed,
+        sweeping: Callable[[], Coroutine[Any, Any, None]] | None,
+    ) -> None:
+        self._sweeping = sweeping
+        self._sweeper: asyncio.Task[None] | None = None
         self._jobs = jobs
         self._figures = figures
         self._rates = rates
@@ -169,11 +183,14 @@ class Lifespan:
         scope.setdefault("state", {})["stop"] = self._let_go
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "api"))
         self._figures.board.start()
+        if self._sweeping is not None:
+            self._sweeper = asyncio.create_task(self._sweeping(), name="sweep")
 
     async def process_shutdown(self, _scope: Any, _event: Any) -> None:
         """Close what is open; not at any price, since the process ends anyway."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
+                await end_tasks([self._sweeper] if self._sweeper else [])
                 for feed in self._feeds:
                     await feed.close()
                 await self._jobs.close()

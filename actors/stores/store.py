@@ -26,6 +26,7 @@ from callsheet.jobs.job import FileRef, InputRef
 from callsheet.pipelines.declare import OutputFile
 
 __all__ = [
+    "ORPHAN_SECONDS",
     "ArtifactStore",
     "BadFileError",
     "Place",
@@ -41,6 +42,7 @@ __all__ = [
 
 JOBS = "jobs"
 INPUT = "input"
+ORPHAN_SECONDS = 3600.0  # files that nobody has touched for so long, and no job knows, were left behind
 FOLDER = re.compile(r"(?P<token>[1-9][0-9]*)-[a-z0-9_.]+\Z")
 
 
