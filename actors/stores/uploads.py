@@ -231,10 +231,9 @@ class HeldUpload:
         """Hold it once more; False if somebody else does, or has changed it meanwhile."""
         try:
             lock(self._data)
-        except UploadLocked:
+        except (UploadLocked, FileNotFoundError):
             return False
-        now = os.fstat(self._data.fileno())
-        return now.st_nlink > 0 and now.st_size == self.offset
+        return os.fstat(self._data.fileno()).st_size == self.offset
 
     def as_input(self) -> FinishedUpload:
         """The whole upload, for a job to take. It stays here as well, until it is removed."""
@@ -277,11 +276,14 @@ def open_data(folder: Path) -> IO[bytes]:
 
 
 def lock(data: IO[bytes]) -> None:
-    """Take the lock. Raises UploadLocked."""
+    """Take the lock. Raises UploadLocked; FileNotFoundError for what was removed since it was opened: under its name
+    there may be another one by now."""
     try:
         fcntl.flock(data, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UploadLocked from None
+    if os.fstat(data.fileno()).st_nlink == 0:
+        raise FileNotFoundError
 
 
 def write_info(folder: Path, info: UploadInfo) -> None:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -20,6 +20,7 @@ import pytest
 import redis
 
 from callsheet.actors.host import Host
+from callsheet.actors.stores import uploads as on_disk
 from callsheet.actors.stores.uploads import (
     UploadInfo,
     UploadLocked,
@@ -425,6 +426,29 @@ def test_a_host_removes_what_has_expired(settings: Settings) -> None:
     os.utime(data, (long_ago, long_ago))
     Host(settings)._sweep()
     assert [folder.name for folder in (settings.data / "store" / "uploads").glob("*/*")] == [new]
+
+
+def test_nobody_writes_into_an_upload_that_was_removed_and_begun_anew_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, upload = UploadStore(tmp_path, 60), new_upload_id()
+    assert store.create("one", upload, UploadInfo(5))
+    lock = on_disk.lock
+
+    def late(data: IO[bytes]) -> None:
+        """Somebody else does both between the opening of the file and its lock."""
+        monkeypatch.setattr(on_disk, "lock", lock)
+        with store.hold("one", upload) as held:
+            held.remove()
+        assert store.create("one", upload, UploadInfo(5))
+        lock(data)
+
+    monkeypatch.setattr(on_disk, "lock", late)
+    with pytest.raises(UploadUnknown):
+        store.hold("one", upload)
+    with store.hold("one", upload) as held:
+        held.write(b"hello")
+    assert store.look("one", upload).finished
 
 
 def test_what_a_crash_left_of_a_creation_goes_too(tmp_path: Path) -> None:
