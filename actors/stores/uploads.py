@@ -67,11 +67,6 @@ class UploadState(msgspec.Struct, frozen=True):
     offset: int
     expires: float
 
-    @property
-    def finished(self) -> bool:
-        """Whether it is all there."""
-        return self.offset == self.info.length
-
 
 class UploadStore:
     """All uploads that are no job's yet. An upload is kept for `keep` seconds after something last arrived."""
