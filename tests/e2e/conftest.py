@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -95,13 +96,12 @@ def _group_environ(pid: int) -> str:
         return ""
 
 
-@pytest.fixture(scope="module")
-def service(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+@contextlib.contextmanager
+def running_service(folder: Path, **env: str) -> Iterator[Service]:
     """The service, on a data folder of its own."""
-    folder = tmp_path_factory.mktemp("service")
     port = free_port()
     command = [str(Path(sys.executable).with_name("callsheet")), "up"]
-    env = {"CALLSHEET_PORT": str(port), "CALLSHEET_DATA": str(folder / "data"), **OWN_PIPELINE}
+    env = {"CALLSHEET_PORT": str(port), "CALLSHEET_DATA": str(folder / "data"), **env}
     up = Running(command, folder / "output", **env)
     try:
         up.until("Callsheet is ready", 60)
@@ -109,6 +109,13 @@ def service(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
             yield Service(up, api, folder / "data")
     finally:
         up.clean_up()
+
+
+@pytest.fixture(scope="module")
+def service(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service for all tests of a file."""
+    with running_service(tmp_path_factory.mktemp("service"), **OWN_PIPELINE) as service:
+        yield service
 
 
 def ffmpeg(*arguments: str) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.e2e.conftest import Service
-from tests.house.running import UNKEPT, Running, free_port
+from tests.e2e.conftest import Service, running_service
 from tests.media.engines import FakeDeepgram, FakeOpenAI
 from tests.providers.fakes import KEY, Reply, serving
 from tests.waiting import eventually
@@ -39,10 +36,7 @@ def paying(
     redis_binary: Path, tmp_path_factory: pytest.TempPathFactory, deepgram: FakeDeepgram, model: FakeOpenAI
 ) -> Iterator[Service]:
     """The service with Deepgram and a language model configured."""
-    folder, port = tmp_path_factory.mktemp("paying"), free_port()
     env = {
-        "CALLSHEET_PORT": str(port),
-        "CALLSHEET_DATA": str(folder / "data"),
         "CALLSHEET_PIPELINES": "callsheet.pipelines.transcribe:pipeline,callsheet.pipelines.shorts:pipeline",
         "CALLSHEET_DEEPGRAM_KEY": KEY,
         "CALLSHEET_DEEPGRAM_URL": deepgram.url,
@@ -50,13 +44,8 @@ def paying(
         "CALLSHEET_LLM_KEY": KEY,
         "CALLSHEET_LLM_MODEL": "m",
     }
-    up = Running([str(Path(sys.executable).with_name("callsheet")), "up"], folder / "output", **env)
-    try:
-        up.until("Callsheet is ready", 60)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=UNKEPT) as api:
-            yield Service(up, api, folder / "data")
-    finally:
-        up.clean_up()
+    with running_service(tmp_path_factory.mktemp("paying"), **env) as service:
+        yield service
 
 
 def test_a_job_is_recognised_by_deepgram_described_by_a_model_and_no_retry_pays_again(

@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from callsheet.actors.tenants.keyring import KeyStore
-from tests.http.service import ROOT, Api, Role
+from tests.http.service import ROOT, Api, served_whole
 from tests.servers import RedisServer
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -43,18 +43,12 @@ def service(journal: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> I
     """All roles, with a pipeline that is done at once."""
     folder = tmp_path_factory.mktemp("fuzz")
     with RedisServer(folder / "broker", "broker") as broker:
-        settings = {"redis_url": journal.url, "broker_url": broker.url, "data": str(folder / "data")}
-        settings |= {"pipelines": EXAMPLE, "log_format": "json", "auth": "keys", "rate_per_second": "0"}
-        roles = [Role("host", folder / "host.log", **settings), Role("worker", folder / "worker.log", **settings)]
-        api = Api(folder / "api.log", **settings)
-        try:
-            api.wait()
+        settings = {"redis_url": journal.url, "broker_url": broker.url, "pipelines": EXAMPLE}
+        settings |= {"log_format": "json", "auth": "keys", "rate_per_second": "0"}
+        with served_whole(folder, **settings) as api:
             yield api
-        finally:
-            for role in (api, *roles):
-                role.kill()
-    for role in (api, *roles):
-        assert "Traceback" not in role.said()
+    for role in ("host", "worker", "api"):
+        assert "Traceback" not in (folder / f"{role}.log").read_text(errors="replace")
 
 
 @pytest.mark.soak  # in every run too, where it is a short one

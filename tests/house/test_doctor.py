@@ -19,7 +19,7 @@ from callsheet.actors.telemetry.checkup import Finding, look_at_servers
 from callsheet.config.settings import Settings, environment
 from callsheet.doctor import examine
 from tests.house.running import free_port
-from tests.http.service import ROOT, Api, Role
+from tests.http.service import ROOT, SMALL, served_whole
 from tests.servers import RedisServer
 from tests.waiting import eventually
 
@@ -41,24 +41,9 @@ def problems(findings: list[Finding]) -> dict[str, str]:
 @pytest.fixture
 def service(redis_url: str, broker_url: str, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The settings of a whole service that runs."""
-    shared = {
-        "redis_url": redis_url,
-        "broker_url": broker_url,
-        "data": str(tmp_path / "data"),
-        "pipelines": "tests.http.sample:pipeline",
-        "cpu_concurrency": "1",
-        "io_concurrency": "0",
-        "api_workers": "1",
-    }
-    roles = [Role("host", tmp_path / "host.log", **shared), Role("worker", tmp_path / "worker.log", **shared)]
-    api = Api(tmp_path / "api.log", **shared)
-    try:
-        api.wait()
-        eventually(lambda: "ready" in roles[1].said(), 60)
+    shared = {**SMALL, "redis_url": redis_url, "broker_url": broker_url, "data": str(tmp_path / "data")}
+    with served_whole(tmp_path, **shared) as api:
         yield {**shared, "port": str(api.port)}
-    finally:
-        for role in (api, *roles):
-            role.kill()
 
 
 def test_a_good_service_has_no_problem_and_the_exit_code_is_0(service: dict[str, str]) -> None:

@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 
 from callsheet.actors.telemetry import tracing
 from callsheet.config.settings import Settings, SettingsError
-from tests.http.service import Api, Role
+from tests.http.service import SMALL, Api, served_whole
 from tests.waiting import eventually
 
 TRACE, CLIENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -67,24 +67,9 @@ def collector() -> Iterator[Collector]:
 @pytest.fixture
 def api(collector: Collector, redis_url: str, broker_url: str, tmp_path: Path) -> Iterator[Api]:
     """A service whose roles all trace."""
-    shared = {
-        "redis_url": redis_url,
-        "broker_url": broker_url,
-        "data": str(tmp_path / "data"),
-        "pipelines": "tests.http.sample:pipeline",
-        "otel_endpoint": collector.url,
-        "cpu_concurrency": "1",
-        "io_concurrency": "0",
-        "api_workers": "1",
-    }
-    roles = [Role("host", tmp_path / "host.log", **shared), Role("worker", tmp_path / "worker.log", **shared)]
-    api = Api(tmp_path / "api.log", **shared)
-    try:
-        api.wait()
+    servers = {"redis_url": redis_url, "broker_url": broker_url}
+    with served_whole(tmp_path, **SMALL, **servers, otel_endpoint=collector.url) as api:
         yield api
-    finally:
-        for role in (api, *roles):
-            role.kill()
 
 
 def test_a_job_is_one_trace_from_the_clients_span_to_its_stages(api: Api, collector: Collector) -> None:

@@ -29,6 +29,12 @@ from tests.small_disk import files_below
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
+SMALL = {  # one process of each role, for `sample`
+    "pipelines": "tests.http.sample:pipeline",
+    "cpu_concurrency": "1",
+    "io_concurrency": "0",
+    "api_workers": "1",
+}
 
 
 class Role:
@@ -92,6 +98,20 @@ def served(log: Path, **settings: str) -> Iterator[Api]:
         yield role
     finally:
         role.kill()
+
+
+@contextmanager
+def served_whole(folder: Path, **settings: str) -> Iterator[Api]:
+    """The same with a host and a worker, which runs the stages; their logs lie in the folder, too."""
+    shared = {"data": str(folder / "data"), **settings}
+    roles = [Role(role, folder / f"{role}.log", **shared) for role in ("host", "worker")]
+    try:
+        with served(folder / "api.log", **shared) as api:
+            eventually(lambda: "ready" in roles[1].said(), 60)
+            yield api
+    finally:
+        for role in roles:
+            role.kill()
 
 
 def submit(

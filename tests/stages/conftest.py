@@ -176,19 +176,28 @@ def watchful(settings: Settings, tmp_path: Path) -> Iterator[Service]:
     made.close()
 
 
-@pytest.fixture(scope="module")
-def _shared(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    folder = tmp_path_factory.mktemp("shared")
+@contextlib.contextmanager
+def service_of_a_file(folder: Path, **changes: Any) -> Iterator[Service]:
+    """A host without workers, on servers of its own, for all tests of a file."""
     with (
         pytest.MonkeyPatch.context() as patch,
         RedisServer(folder / "journal") as journal,
         RedisServer(folder / "broker", "broker") as broker,
     ):
         patch.setenv("PYTHONPATH", str(ROOT))
-        made = Service(quick_settings(folder, journal.url, broker.url), folder / "marks")
+        settings = quick_settings(folder, journal.url, broker.url)
+        made = Service(settings.model_copy(update=changes), folder / "marks")
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+@pytest.fixture(scope="module")
+def _shared(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with service_of_a_file(tmp_path_factory.mktemp("shared")) as made:
         made.worker("cpu", "io", cpu_concurrency=1, io_concurrency=2)
         yield made
-        made.close()
 
 
 @pytest.fixture

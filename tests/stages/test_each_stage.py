@@ -15,9 +15,8 @@ from callsheet.actors.keys import new_job_id
 from callsheet.jobs.job import InputRef, Job
 from callsheet.jobs.messages import Cancel, Retry, Submit
 from tests.house.running import Running
-from tests.servers import RedisServer
 from tests.stages import held
-from tests.stages.conftest import ROOT, Service, alive, quick_settings
+from tests.stages.conftest import Service, alive, service_of_a_file
 from tests.stages.test_stopping import group_of
 from tests.waiting import eventually
 
@@ -39,17 +38,8 @@ EACH = pytest.mark.parametrize("pipeline", held.PIPELINES)
 @pytest.fixture(scope="module")
 def service(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A host without workers, which misses one after seconds in which a busy machine has loaded a recogniser."""
-    folder = tmp_path_factory.mktemp("each")
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        RedisServer(folder / "journal") as journal,
-        RedisServer(folder / "broker", "broker") as broker,
-    ):
-        patch.setenv("PYTHONPATH", str(ROOT))
-        settings = quick_settings(folder, journal.url, broker.url)
-        made = Service(settings.model_copy(update={"worker_lost_after_seconds": 6.0}), folder / "marks")
+    with service_of_a_file(tmp_path_factory.mktemp("each"), worker_lost_after_seconds=6.0) as made:
         yield made
-        made.close()
 
 
 @pytest.fixture(scope="module")

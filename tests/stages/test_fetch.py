@@ -13,9 +13,8 @@ from callsheet.actors.stages.sources import with_fetch
 from callsheet.jobs.job import InputRef, Job
 from callsheet.jobs.messages import Cancel, Retry, Submit
 from tests.media.source import DATA, Source
-from tests.servers import RedisServer
 from tests.stages import fetched
-from tests.stages.conftest import ROOT, Service, quick_settings
+from tests.stages.conftest import Service, service_of_a_file
 from tests.waiting import eventually
 
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -29,14 +28,7 @@ def source() -> Iterator[Source]:
 
 @pytest.fixture(scope="module")
 def service(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory, source: Source) -> Iterator[Service]:
-    folder = tmp_path_factory.mktemp("fetching")
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        RedisServer(folder / "journal") as journal,
-        RedisServer(folder / "broker", "broker") as broker,
-    ):
-        patch.setenv("PYTHONPATH", str(ROOT))
-        made = Service(quick_settings(folder, journal.url, broker.url), folder / "marks")
+    with service_of_a_file(tmp_path_factory.mktemp("fetching")) as made:
         made.worker(
             *("cpu", "io"),
             pipelines="tests.stages.fetched:pipeline",
@@ -44,7 +36,6 @@ def service(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory, source
             max_upload_bytes=2_000_000,
         )
         yield made
-        made.close()
 
 
 def begin(service: Service, url: str) -> str:
