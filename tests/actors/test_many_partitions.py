@@ -80,7 +80,7 @@ def test_a_partition_that_is_anothers_is_lost_alone_and_its_timers_stay(
     assert [client.zcard(PartitionKeys(number).timers) for number in (3, 7, 8)] == [0, 1, 0]
 
 
-def test_two_hosts_take_no_more_than_their_share(make_host: Callable[[], Host], client: Any) -> None:
+def test_two_hosts_take_no_more_than_their_share(make_host: Callable[[], Host]) -> None:
     first, second = make_host(), make_host()
     first._tend()
     second._tend()

@@ -116,7 +116,7 @@ def test_many_at_once_never_pass_the_limit_and_leave_nothing(ledger: Ledger, red
     assert ledger.used("t1") == 0
 
 
-def test_while_redis_is_away_nothing_is_promised(ledger: Ledger, make_redis: type) -> None:
+def test_while_redis_is_away_nothing_is_promised(make_redis: type) -> None:
     server = make_redis("journal")
     patient = Ledger(server.url, LIMITS, patience=30.0)
     hasty = Ledger(server.url, LIMITS)

@@ -180,7 +180,7 @@ def test_a_file_by_the_name_of_another_module_is_told_so(tmp_path: Path) -> None
     assert "json.py has the name of another module" in done.stderr
 
 
-def test_one_of_several_is_named(tmp_path: Path) -> None:
+def test_one_of_several_is_named() -> None:
     done = check("tests/stages/tricks.py:graph", "--input", JFK, "--params", '{"count": 3}')
     assert done.returncode == 0, done.stdout + done.stderr
     assert "clip:1         failed: odd: Not this one." in done.stdout

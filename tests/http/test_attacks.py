@@ -108,9 +108,7 @@ def test_a_chunk_whose_size_does_not_fit_a_machine_word_is_not_read_as_a_small_o
     ],
     ids=["objects", "depth 100,000", "closed", "NaN", "Infinity", "repeated keys", "10,000 digits", "of a fraction"],
 )
-def test_json_made_to_hurt_is_refused_as_a_body_and_as_params(
-    api: Api, job: str, client: httpx.Client, raw: bytes
-) -> None:
+def test_json_made_to_hurt_is_refused_as_a_body_and_as_params(job: str, client: httpx.Client, raw: bytes) -> None:
     bodies = [f"/v1/jobs/{job}/{what}" for what in ("cancel", "retry", "webhooks/redeliver")]
     answers = [
         *(client.post(path, content=raw) for path in (*bodies, "/v1/tickets")),
@@ -166,12 +164,25 @@ def _body(answer: bytes) -> bytes:
     return answer.partition(b"\r\n\r\n")[2]
 
 
-@pytest.mark.parametrize("odd", ["*", "{}", "a b", '"', "é", "a" * 256, "\x1b[2J", "{0}:mailbox"])
-def test_an_idempotency_key_is_a_name_and_nothing_else(api: Api, odd: str) -> None:
-    raw = b"Idempotency-Key: " + odd.encode() + END
-    body = form(PIPELINE, FILE)
-    answer = spoken(api, POST + raw + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-    assert statuses(answer)[0] in (202, 400)
+def submitted_under(api: Api, key: str) -> bytes:
+    """The answer to a submission by hand."""
+    raw, body = b"Idempotency-Key: " + key.encode() + END, form(PIPELINE, FILE)
+    return spoken(api, POST + raw + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+
+@pytest.mark.parametrize("odd", ["*", "{}", "{0}:mailbox", "../../x", "$(x)"])
+def test_an_idempotency_key_is_a_name_and_nothing_else(api: Api, addresses: dict[str, str], odd: str) -> None:
+    first, again = submitted_under(api, odd), submitted_under(api, odd)
+    assert statuses(first) == statuses(again) == [202]
+    assert json.loads(_body(first))["id"] == json.loads(_body(again))["id"]
+    with redis.Redis.from_url(addresses["redis_url"]) as journal:
+        assert not [key for key in set(journal.keys()) if odd.encode() in key]
+    assert not [name for name in api.files() if odd in name]
+
+
+@pytest.mark.parametrize("odd", ["é", "\x1b[2J", "a\tb"])
+def test_what_cannot_be_seen_or_spelt_is_no_idempotency_key(api: Api, odd: str) -> None:
+    assert statuses(submitted_under(api, odd))[0] == 400
 
 
 def test_nothing_of_a_request_reaches_the_log_as_it_is(make_api: Callable[..., Api]) -> None:

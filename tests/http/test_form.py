@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from callsheet.http.form import MAX_NOTHING, parts
+from callsheet.http.form import MAX_NOTHING, MAX_PARTS, parts
 from callsheet.http.problems import Problem
 
 FILE = bytes(range(256)) * 8192  # 2 MiB
@@ -34,9 +34,10 @@ def test_a_large_file_comes_through_in_pieces_of_any_size(size: int) -> None:
 
 
 def test_parts_are_counted_whatever_they_are() -> None:
-    body = b'--x\r\nContent-Disposition: form-data; name="more"\r\n\r\n1\r\n' * 10_000 + b"--x--\r\n"
+    part = b'--x\r\nContent-Disposition: form-data; name="more"\r\n\r\n1\r\n'
+    assert asyncio.run(_contents(part * MAX_PARTS + b"--x--\r\n", 4096)) == [b"1"] * MAX_PARTS
     with pytest.raises(Problem) as refused:
-        asyncio.run(_contents(body, 4096))
+        asyncio.run(_contents(part * (MAX_PARTS + 1) + b"--x--\r\n", 4096))
     assert (refused.value.code, refused.value.status) == ("invalid_multipart", 400)
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from callsheet.actors.stores.folder import FolderStore
-from tests.http.service import Api, Stages, submit
+from tests.http.service import Api, submit
 from tests.waiting import eventually
 
 
@@ -29,7 +29,7 @@ def test_the_same_key_and_body_are_the_same_job(api: Api, client: httpx.Client) 
     assert [e["type"] for e in events] == ["JobSubmitted", "StageDispatched"]
 
 
-def test_the_same_key_with_anything_else_is_refused_and_changes_nothing(api: Api, stages: Stages) -> None:
+def test_the_same_key_with_anything_else_is_refused_and_changes_nothing(api: Api) -> None:
     key = secrets.token_hex(8)
     job = api.submit(key=key).json()
     before = api.files()

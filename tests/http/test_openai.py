@@ -185,9 +185,7 @@ def test_a_client_that_leaves_leaves_no_work_behind(spoken: Api, stages: Stages)
         eventually(lambda: status(spoken, job) in ("cancelling", "cancelled"))  # noqa: B023
 
 
-def test_a_client_that_named_the_job_may_come_back_for_it(
-    spoken: Api, ai: openai.OpenAI, stages: Stages, asked: Callable[..., Any]
-) -> None:
+def test_a_client_that_named_the_job_may_come_back_for_it(spoken: Api, ai: openai.OpenAI, stages: Stages) -> None:
     before = newest(spoken)
     with ask_by_hand(spoken, "false", "Idempotency-Key: back\r\n"):
         job = eventually(lambda: newest(spoken) != before and newest(spoken))
@@ -293,7 +291,7 @@ def test_an_end_in_the_middle_of_a_stream_is_told_in_it(
     assert answer.result(60) == "job_cancelled"
 
 
-def test_a_wait_is_bounded_and_the_job_goes_on(make_api: Callable[..., Api], stages: Stages) -> None:
+def test_a_wait_is_bounded_and_the_job_goes_on(make_api: Callable[..., Api]) -> None:
     api = make_api(pipelines="tests.http.spoken:pipeline", openai_wait_seconds="0.2")
     # One that would try again, if it was not told that this does not help.
     with (

@@ -256,7 +256,7 @@ def test_a_submission_cut_off_by_a_crash_is_one_job_when_repeated(
 
 
 def test_what_is_stored_is_counted_once_from_the_first_byte_to_the_last(
-    api: Api, client: httpx.Client, addresses: dict[str, str]
+    client: httpx.Client, addresses: dict[str, str]
 ) -> None:
     ledger = Ledger(addresses["redis_url"], lambda _: None)
     start = ledger.used("default")

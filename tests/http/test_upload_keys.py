@@ -116,7 +116,7 @@ def test_ten_at_the_same_time_are_one_upload(client: httpx.Client, api: Api, key
     assert len(uploads_of(api) - before) == 1
 
 
-def test_ten_with_their_bytes_at_the_same_time_are_one_upload(api: Api, client: httpx.Client, key: str) -> None:
+def test_ten_with_their_bytes_at_the_same_time_are_one_upload(api: Api, key: str) -> None:
     before = uploads_of(api)
 
     def one(_: int) -> httpx.Response:

@@ -28,7 +28,7 @@ from callsheet.config.settings import Settings
 from callsheet.http import body as body_module
 from callsheet.http import worker
 from callsheet.http.body import Body
-from tests.http.service import Api, Role, Stages
+from tests.http.service import Api, Role
 from tests.http.test_problems import FILE, PIPELINE, form
 from tests.http.test_uploads import answer_of, chunk, dial
 from tests.waiting import eventually
@@ -264,7 +264,7 @@ def test_gunicorn_still_has_the_names_that_the_worker_builds_on() -> None:
     ]
 
 
-def test_an_early_refusal_leaves_the_connection_usable_or_closed(api: Api, stages: Stages) -> None:
+def test_an_early_refusal_leaves_the_connection_usable_or_closed(api: Api) -> None:
     """Never half of one request read as the next one."""
     with httpx.Client(base_url=api.url) as client:
         for _ in range(5):

@@ -250,7 +250,7 @@ def test_the_next_address_is_tried_when_one_refuses(port: int) -> None:
         http.get(checked.url)
 
 
-def test_tls_is_verified_against_the_name_in_the_url(port: int, tmp_path: Path) -> None:
+def test_tls_is_verified_against_the_name_in_the_url(tmp_path: Path) -> None:
     certificate = self_signed("video.example", tmp_path)
     with ThreadingHTTPServer(("127.0.0.1", 0), Peer) as server:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

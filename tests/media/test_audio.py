@@ -93,7 +93,7 @@ def test_original_samples_come_in_bounded_blocks(make: Make) -> None:
     assert max(sizes) < 2 * audio.BLOCK
 
 
-def test_samples_that_are_no_numbers_are_taken_as_silence(tmp_path: Path, make: Make) -> None:
+def test_samples_that_are_no_numbers_are_taken_as_silence(make: Make) -> None:
     path = make("a.wav", *TONE, "-c:a", "pcm_f32le", "-bitexact")
     content = bytearray(path.read_bytes())
     content[-8:] = np.array([np.nan, np.inf], "<f4").tobytes()

@@ -43,6 +43,7 @@ def test_the_word_that_is_spoken_is_marked_while_it_is(style: Name) -> None:
 
 
 def test_karaoke_fills_each_word_at_its_time() -> None:
+    seen: list[str] = []
     for event in lines(spoken(), "karaoke"):
         at = event.start / 1000
         filled = []
@@ -52,6 +53,8 @@ def test_karaoke_fills_each_word_at_its_time() -> None:
             at += int(hundredths) / 100
         expected = {w.punctuated_word: w.start for w in spoken() if event.start <= w.start * 1000 < event.end}
         assert {text: round(when, 1) for text, when in filled} == {t: round(s, 1) for t, s in expected.items()}
+        seen += expected
+    assert seen == [w.punctuated_word for w in spoken()]
 
 
 @pytest.mark.parametrize("style", NAMES)

@@ -15,7 +15,6 @@ import pytest
 from callsheet.media import audio, ffmpeg
 from callsheet.media.errors import MediaError
 from callsheet.media.launch import ORPHANED
-from tests.media.conftest import Make
 
 ENDLESS = ("-stream_loop", "-1")
 PACED = (*ENDLESS, "-re")
@@ -145,6 +144,6 @@ def test_without_an_output_ffmpeg_only_tells_what_it_measured(austen: Path) -> N
     assert "max_volume: " in said
 
 
-def test_what_ffmpeg_says_is_bounded(make: Make, austen: Path) -> None:
+def test_what_ffmpeg_says_is_bounded(austen: Path) -> None:
     said = ffmpeg.run([ffmpeg.Input(austen)], ["-af", "ashowinfo"], None, log="info")
     assert len(said) <= ffmpeg.TAIL_LINES * (ffmpeg.TAIL_WIDTH + 1)

@@ -267,7 +267,7 @@ def test_forty_streams_are_too_many(make: Make, name: str) -> None:
     assert code_of(make(name, *TONE, *maps, "-c:a", "aac", "-t", "1.5")) == "media_too_large"
 
 
-def test_cover_art_makes_no_video(make: Make, tmp_path: Path) -> None:
+def test_cover_art_makes_no_video(make: Make) -> None:
     cover = make("cover.png", "-f", "lavfi", "-i", "color=size=64x64", "-frames:v", "1")
     path = make("a.mp3", *TONE, "-i", cover, "-map", "0:a", "-map", "1:v", "-disposition:v", "attached_pic")
     assert probe(path).video is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,13 +90,26 @@ def test_the_language_of_the_first_window_is_that_of_all(
 
 
 def test_windows_are_heard_at_once_and_their_words_come_in_order(
-    minute: Path, listener: list[dict[str, Any]], tmp_path: Path
+    minute: Path, listener: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     regions = [Region(start, start + 10) for start in range(0, 60, 10)]
-    one, two = (
-        recognise.recognise(minute, regions, tmp_path, Options("de", window_seconds=20, margin_seconds=0, threads=n))
-        for n in (1, 2)
-    )
+    one = recognise.recognise(minute, regions, tmp_path, Options("de", window_seconds=20, margin_seconds=0))
+    assert len(listener) > 2
+    first_two, both = iter(range(2)), threading.Barrier(2)
+    listening = recognise.load(tmp_path, "", 1).transcribe
+
+    def meeting(audio: Samples, **options: Any) -> tuple[Iterator[Any], Any]:
+        segments, info = listening(audio, **options)
+
+        def heard() -> Iterator[Any]:
+            if next(first_two, None) is not None:
+                both.wait(60)
+            yield from segments
+
+        return heard(), info
+
+    monkeypatch.setattr(recognise, "load", lambda *_: SimpleNamespace(transcribe=meeting))
+    two = recognise.recognise(minute, regions, tmp_path, Options("de", window_seconds=20, margin_seconds=0, threads=2))
     assert two == one
     starts = [word.start for utterance in two.utterances for word in utterance.words]
     assert starts == [n + 0.2 for n in range(60)]

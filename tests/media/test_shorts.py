@@ -103,7 +103,7 @@ def test_captions_that_cannot_be_made_cost_only_themselves(clip: FannedRun, monk
 
 
 def test_captions_that_cannot_be_burned_in_cost_only_themselves(
-    clip: FannedRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    clip: FannedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph = render.picture_graph
     monkeypatch.setattr(render, "picture_graph", lambda plan: graph(plan).replace("filename=", "filename=no/"))

@@ -32,7 +32,9 @@ def test_no_line_is_longer_than_42_and_no_cue_has_more_than_two() -> None:
 
 
 def test_a_cue_lasts_one_to_seven_seconds_and_leaves_time_to_read_it() -> None:
-    for cue in cues(transcript(talk(PROSE, each=0.35))):
+    found = cues(transcript(talk(PROSE, each=0.35)))
+    assert text(found) == " ".join(PROSE.split())
+    for cue in found:
         shown = cue.end_ms - cue.start_ms
         assert 1000 <= shown <= 7000
         assert sum(map(len, cue.lines)) / (shown / 1000) <= 21

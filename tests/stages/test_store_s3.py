@@ -135,16 +135,14 @@ def test_an_answer_that_was_lost_on_the_way_makes_no_second_file(wire: Wire, tmp
     assert read(store, ref) == b"hello"
 
 
-def test_a_download_that_breaks_off_is_begun_again(wire: Wire, server: ObjectStore, tmp_path: Path, work: Path) -> None:
+def test_a_download_that_breaks_off_is_begun_again(wire: Wire, tmp_path: Path, work: Path) -> None:
     store = open_at(wire.url, tmp_path)
     (ref,) = publish(store, work, "7-a", a=bytes(MIB))
     wire.cuts = [MIB // 2, MIB // 2]
     assert bring(store, ref, tmp_path) == bytes(MIB)
 
 
-def test_a_download_that_always_breaks_off_fails_the_stage_for_now(
-    wire: Wire, server: ObjectStore, tmp_path: Path, work: Path
-) -> None:
+def test_a_download_that_always_breaks_off_fails_the_stage_for_now(wire: Wire, tmp_path: Path, work: Path) -> None:
     store = open_at(wire.url, tmp_path)
     (ref,) = publish(store, work, "7-a", a=bytes(MIB))
     wire.cuts = [MIB // 2] * 10
