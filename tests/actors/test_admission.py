@@ -199,6 +199,9 @@ def test_with_thousands_waiting_a_look_costs_one_question(
     admission._oldest = counting  # type: ignore[method-assign]
     list(admission.due())
     assert asked.count(threading.get_ident()) == 1  # the host's own care asks for itself
+    waiting = [entry for entries in list(admission._waiting["t1"].values()) for entry in entries.values()]
+    assert not any(admission.admits(*entry) for entry in waiting * 5)
+    assert asked.count(threading.get_ident()) < len(waiting), "each asks whether it is its turn"
 
 
 def test_a_tenant_whose_turn_cannot_be_told_costs_no_other_its_turn(limited: Settings, client: Any) -> None:

@@ -94,6 +94,14 @@ def test_words_are_grouped_by_sentence_and_pause() -> None:
     assert [[w.word for w in g.words] for g in made] == [["one", "two"], ["three", "four"], ["five"]]
 
 
+@pytest.mark.parametrize("style", NAMES)
+def test_a_group_fits_into_two_lines(style: Name) -> None:
+    made = groups(talk("extraordinarily well " * 10, each=0.3), STYLES[style], 10.0)
+    texts = [" ".join(w.punctuated_word for w in g.words) for g in made]
+    assert " ".join(texts) == ("extraordinarily well " * 10).strip()
+    assert max(map(len, texts)) <= 2 * STYLES[style].line
+
+
 def test_writing_without_spaces_is_shown_without_spaces() -> None:
     words = [word("你", 0.0, 0.3), word("好", 0.3, 0.6)]
     assert "你好" in lines(words, "classic")[0].plaintext
