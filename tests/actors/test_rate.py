@@ -101,8 +101,9 @@ def test_without_its_redis_everybody_passes_and_nobody_waits_twice(
 
     async def scenario(one: Rates, _two: Rates) -> list[Verdict | None]:
         server.kill()
-        away = [await one.take("t:a", SLOW, 1) for _ in range(3)]
+        away = [await one.take("t:a", SLOW, 1)]
         server.start()
+        away += [await one.take("t:a", SLOW, 1) for _ in range(2)]  # it is not asked: that could take as long again
         one._away_until = 0.0  # a moment later
         return [*away, await one.take("t:a", SLOW, 1)]
 

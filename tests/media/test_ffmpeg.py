@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import signal
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -146,4 +148,7 @@ def test_without_an_output_ffmpeg_only_tells_what_it_measured(austen: Path) -> N
 
 def test_what_ffmpeg_says_is_bounded(austen: Path) -> None:
     said = ffmpeg.run([ffmpeg.Input(austen)], ["-af", "ashowinfo"], None, log="info")
-    assert len(said) <= ffmpeg.TAIL_LINES * (ffmpeg.TAIL_WIDTH + 1)
+    assert len(said.splitlines()) == ffmpeg.TAIL_LINES
+    tail = deque[str]()
+    ffmpeg._drain(io.StringIO("y" * 1000 + "\n"), tail)
+    assert [len(line) for line in tail] == [ffmpeg.TAIL_WIDTH, ffmpeg.TAIL_WIDTH, 1000 - 2 * ffmpeg.TAIL_WIDTH]

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+
 import pytest
 
+from callsheet.actors.stages.child import MAX_STAGES, Child, Children
+from callsheet.actors.stages.worker import _child_spec
+from callsheet.config.settings import Settings
 from tests.stages.conftest import Service, alive
 from tests.waiting import eventually
 
@@ -47,6 +53,26 @@ def test_after_a_crash_or_an_exhausted_memory_the_next_stage_has_a_fresh_child(s
     pids.append(shared.run("warm").result["pid"])
     assert len(set(pids)) == 3
     assert alive(*pids) == pids[2:]
+
+
+@pytest.mark.parametrize(
+    ("stages", "retire_at", "kept"), [(0, 1 << 40, True), (MAX_STAGES, 1 << 40, False), (0, 1, False)]
+)
+def test_a_child_that_has_run_for_long_or_has_grown_is_replaced(
+    settings: Settings, *, stages: int, retire_at: int, kept: bool
+) -> None:
+    children = Children(replace(_child_spec(settings, "cpu", 1), retire_at=retire_at))
+    assert children.warm_up() is None
+    wake, end = os.pipe()
+    first = children.take(wake)
+    assert isinstance(first, Child)
+    first.stages = stages
+    children.give_back(first)
+    assert bool(alive(first.pid)) is kept
+    children.close()
+    assert not alive(first.pid)
+    os.close(wake)
+    os.close(end)
 
 
 def test_a_child_that_dies_between_two_stages_costs_no_stage(shared: Service) -> None:

@@ -6,12 +6,16 @@ import signal
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from callsheet.actors.keys import INTERRUPTS, PartitionKeys, partition_of
-from callsheet.jobs.messages import Cancel
+from callsheet.actors.stages.run import StageRun, Tools
+from callsheet.actors.stores.store import stage_folder
+from callsheet.jobs.messages import Cancel, Claim, Stopped, Succeeded
+from callsheet.pipelines.declare import OutputFile
 from tests.servers import RedisServer
 from tests.stages.conftest import Service, alive
 from tests.waiting import eventually, within
@@ -71,10 +75,12 @@ def test_a_stage_past_its_deadline_is_killed(shared: Service) -> None:
 def test_an_interrupt_of_another_token_stops_nothing(shared: Service) -> None:
     job = shared.submit("gated_write")
     shared.marked("begun")
-    for other in (f"{job} act 3", f"{job} other 2", "nonsense", f"{'0' * 32} act 2"):
+    for other in (f"{job} act 3", f"{job} other 2", f"{'0' * 32} act 2", "nonsense"):
         eventually(lambda other=other: shared.host._redis.publish(INTERRUPTS, other))  # type: ignore[misc]
+    shared.workers[0].until("not an interrupt")  # the last of them: the others were heard
     shared.mark("go")
     assert shared.ended(job).status == "completed"
+    assert len(shared.events(job, "StageStarted")) == 1
 
 
 def test_a_worker_that_is_told_to_stop_gives_its_stage_back_and_leaves_nothing(service: Service) -> None:
@@ -155,7 +161,7 @@ def test_a_paused_worker_comes_back_too_late_and_stops_its_stage(watchful: Servi
     eventually(lambda: len(watchful.published(job)) == 1)
 
 
-def test_the_success_of_a_stage_that_was_given_away_removes_its_own_files_only(watchful: Service) -> None:
+def test_a_paused_workers_stage_that_ends_too_late_leaves_the_files_that_count(watchful: Service) -> None:
     slow = watchful.worker()
     job = watchful.submit("gated_write")
     watchful.marked("begun")
@@ -168,6 +174,39 @@ def test_the_success_of_a_stage_that_was_given_away_removes_its_own_files_only(w
     slow.until("stage over")
     eventually(lambda: watchful.published(job) == [kept.folder])
     assert watchful.store.path(job, kept.folder, "words.txt").read_text() == "hello"
+
+
+def test_the_success_of_a_stage_that_was_given_away_removes_its_own_files_only(
+    service: Service, tmp_path: Path
+) -> None:
+    job = service.submit()
+
+    def claimed(after: int, worker: str) -> int:
+        def dispatched() -> int:
+            _, state = service.jobs.stage(job, "act")
+            return state.token if state and state.status == "dispatched" and state.token > after else 0
+
+        token = eventually(dispatched)
+        assert service.jobs.ask(job, Claim("act", token, worker)).ok
+        return token
+
+    def success(token: int) -> Succeeded:
+        work = tmp_path / f"work-{token}"
+        work.mkdir()
+        (work / "words.txt").write_text("hello")
+        files = [OutputFile("words.txt", "text/plain")]
+        return Succeeded("act", token, service.store.publish(job, stage_folder(token, "act"), work, files))
+
+    mine = claimed(0, "mine")
+    service.jobs.tell(job, Stopped("act", mine, "shutdown"))
+    others = claimed(mine, "another")
+    assert service.jobs.ask(job, success(others)).ok
+    unused: Any = None
+    tools = Tools(service.jobs, service.store, unused, unused, 1.0, lambda: "mine", unused, unused)
+    run = StageRun(tools, job, "act", mine, "mine")
+    run._finish(success(mine))
+    run.sign.close()
+    assert service.published(job) == [stage_folder(others, "act")]
 
 
 def test_a_success_arrives_although_the_journal_was_restarted_in_mid_stage(
