@@ -84,27 +84,25 @@ def unusable(kind: str, folder: Path, jfk: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"),
-    [
-        ("text", "unsupported_container"),
-        ("truncated", "truncated_file"),
-        ("empty", "empty_file"),
-        ("without audio", "no_audio_stream"),
-    ],
+    ("kind", "refusal"), [("text", (415, "unsupported_container")), ("empty", (422, "empty_file"))]
 )
-def test_an_unusable_file_is_named_for_what_it_is_and_leaves_nothing(
-    service: Service, tmp_path: Path, jfk: Path, kind: str, code: str
+def test_what_is_plainly_no_recording_is_refused_where_it_is_uploaded_and_leaves_nothing(
+    service: Service, tmp_path: Path, jfk: Path, kind: str, refusal: tuple[int, str]
 ) -> None:
     answer = service.submit(unusable(kind, tmp_path, jfk))
-    if answer.status_code == 202:
-        job = service.until(answer.json()["id"])
-        assert (job["status"], job["error"]["code"]) == ("failed", code)
-        assert job["allowed_actions"] == ["retry", "forget"]
-        assert service.api.delete(f"/v1/jobs/{job['id']}").status_code in (202, 204)
-        eventually(lambda: not (service.data / "store" / "jobs" / job["id"]).exists())
-    else:
-        assert (answer.status_code, answer.json()["code"]) in ((422, "empty_file"), (415, "unsupported_container"))
-        assert answer.json()["code"] == code
+    assert (answer.status_code, answer.json()["code"]) == refusal
+    eventually(lambda: not service.leftovers())
+
+
+@pytest.mark.parametrize(("kind", "code"), [("truncated", "truncated_file"), ("without audio", "no_audio_stream")])
+def test_an_unusable_file_fails_its_job_by_its_name_and_leaves_nothing(
+    service: Service, tmp_path: Path, jfk: Path, kind: str, code: str
+) -> None:
+    job = service.until(service.submit(unusable(kind, tmp_path, jfk)).json()["id"])
+    assert (job["status"], job["error"]["code"]) == ("failed", code)
+    assert job["allowed_actions"] == ["retry", "forget"]
+    assert service.api.delete(f"/v1/jobs/{job['id']}").status_code in (202, 204)
+    eventually(lambda: not (service.data / "store" / "jobs" / job["id"]).exists())
     eventually(lambda: not service.leftovers())
 
 

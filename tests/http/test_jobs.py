@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import httpx
 
+from callsheet.jobs.messages import Succeeded
 from tests.http.service import Api, Stages
 from tests.http.test_problems import FILE, FORM, form
 from tests.waiting import eventually
@@ -42,6 +43,13 @@ def test_a_job_is_followed_to_its_end(job: str, client: httpx.Client, stages: St
     assert done["allowed_actions"] == ["retry", "forget"]
     assert [a["name"] for a in done["artifacts"]] == ["a.txt"]
     assert client.get(done["artifacts"][0]["url"]).content == b"hello"
+
+
+def test_a_result_is_told_once_it_is_whole(client: httpx.Client, stages: Stages, job: str) -> None:
+    assert stages.jobs.ask(job, Succeeded("one", stages.start(job, "one"), result={"words": 1})).ok
+    assert client.get(f"/v1/jobs/{job}").json()["result"] is None
+    stages.succeed(job, "two", stages.start(job, "two"))
+    assert client.get(f"/v1/jobs/{job}").json()["result"] == {"words": 1}
 
 
 def test_the_etag_is_the_seq_and_saves_the_body(job: str, client: httpx.Client) -> None:
