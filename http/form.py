@@ -13,6 +13,7 @@ from falcon.asgi.reader import BufferedReader
 from falcon.media import MultipartFormHandler
 from falcon.media.multipart import MultipartParseError, MultipartParseOptions
 
+from callsheet.actors.stores.media_types import BYTES
 from callsheet.http.problems import Problem
 
 MAX_PARTS = 16
@@ -118,4 +119,4 @@ def clean_filename(name: str) -> str:
 
 def clean_media_type(text: str) -> str:
     """The media type that a client gives a file, if it has the form of one."""
-    return text if _MEDIA_TYPE.match(text) else "application/octet-stream"
+    return text if _MEDIA_TYPE.match(text) else BYTES

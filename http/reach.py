@@ -12,14 +12,13 @@ from callsheet.actors.client import Jobs
 from callsheet.actors.errors import NoAnswer
 from callsheet.actors.keys import JOB_ID
 from callsheet.actors.telemetry import tracing
+from callsheet.actors.tenants.names import DEFAULT_TENANT
 from callsheet.http.conditions import idempotency_key
 from callsheet.http.problems import Problem
 from callsheet.jobs.draft import Outcome
 from callsheet.jobs.job import Job
 from callsheet.jobs.messages import Cancel, Forget, Message, Redeliver, Retry, encode_message
 from callsheet.jobs.states import ABSENT, STATUSES, allowed_actions
-
-DEFAULT_TENANT = "default"
 
 AnyCommand = Cancel | Retry | Forget | Redeliver
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from callsheet.actors.errors import CallsheetError
 from callsheet.actors.stages.sources import why_forbidden, with_fetch
+from callsheet.actors.stores.media_types import BYTES
 from callsheet.actors.stores.store import ArtifactStore
 from callsheet.actors.stores.uploads import HeldUpload
 from callsheet.config.settings import Settings
@@ -24,7 +25,6 @@ from callsheet.http.uploads.resources import Uploads
 from callsheet.jobs.job import InputRef
 from callsheet.jobs.messages import Submit
 
-UNKNOWN_TYPE = "application/octet-stream"
 MEMBERS = ("pipeline", "params", "upload", "source_url", "callback_url", "callback_secret")
 
 
@@ -53,7 +53,7 @@ class ReferenceIntake:
         if url is not None:
             return self._by_address(job, tenant, url)
         self._tenant, self._upload = tenant, (upload or "").rpartition("/")[2]  # its address is as good as its id
-        return self._fields.submission(job, tenant, InputRef("file", 0, "", UNKNOWN_TYPE), ("upload", self._upload))
+        return self._fields.submission(job, tenant, InputRef("file", 0, "", BYTES), ("upload", self._upload))
 
     async def keep(self, submission: Submit) -> Submit | None:
         """See Intake. Raises UploadUnknown, UploadLocked, Problem."""
@@ -106,7 +106,7 @@ class ReferenceIntake:
         if graph is None:
             raise Problem("source_unsupported", "it has a stage 'fetch' of its own, or too many")
         name = clean_filename(unquote(urlsplit(url).path, errors="replace"))
-        file = InputRef(name, 0, "", UNKNOWN_TYPE, source_url=url)
+        file = InputRef(name, 0, "", BYTES, source_url=url)
         return self._fields.submission(job, tenant, file, ("source_url", url), graph)
 
 

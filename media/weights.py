@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from callsheet.media.disk import sync
 from callsheet.media.errors import MediaError
 
 BASE_SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
@@ -92,10 +93,10 @@ def _make(model: str, ready: Path, offline: bool) -> None:
     try:
         if not (model == "base" and _join_wheels(work)):
             _download(model, work, offline)
-        _sync(work)
+        sync(work)
         work.chmod(0o755)
         work.rename(ready)
-        _sync(ready.parent)
+        sync(ready.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -144,14 +145,6 @@ def _download(model: str, work: Path, offline: bool) -> None:
     if not (work / "model.bin").is_file():
         raise _unavailable(model, "The model hub gave no weights.")
     shutil.rmtree(work / ".cache", ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unavailable(model: str, why: str) -> MediaError:

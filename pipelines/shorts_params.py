@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from callsheet.media.cut import LONGEST_CLIP, MAX_PIECES, SHORTEST_PIECE
+from callsheet.pipelines.transcribe_params import Language
 
 MAX_CLIPS = 15
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=7 * 24 * 3600)]
@@ -110,12 +111,7 @@ class ShortsParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | None
     ) = -14.0
-    language: (
-        Annotated[
-            str, msgspec.Meta(pattern="^[a-z]{2,3}$", description="Language spoken, ISO 639-1. Detected if absent.")
-        ]
-        | None
-    ) = None
+    language: Language | None = None
     model: Annotated[
         str,
         msgspec.Meta(

@@ -16,6 +16,11 @@ class Correction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: Annotated[str, msgspec.Meta(max_length=5000, description="Its text; an empty one leaves it out.")]
 
 
+Language = Annotated[
+    str, msgspec.Meta(pattern="^[a-z]{2,3}$", description="Language spoken, ISO 639-1. Detected if absent.")
+]
+
+
 class TranscribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a client may ask of a transcription."""
 
@@ -26,12 +31,7 @@ class TranscribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "or an endpoint that speaks OpenAI's protocol. A retry cannot turn from `local` to another."
         ),
     ] = "local"
-    language: (
-        Annotated[
-            str, msgspec.Meta(pattern="^[a-z]{2,3}$", description="Language spoken, ISO 639-1. Detected if absent.")
-        ]
-        | None
-    ) = None
+    language: Language | None = None
     model: Annotated[
         str,
         msgspec.Meta(

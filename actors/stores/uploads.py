@@ -28,6 +28,7 @@ import msgspec
 
 from callsheet.actors.errors import CallsheetError, CorruptRecord
 from callsheet.actors.stores.files import PIECE, storage, sync_folders
+from callsheet.actors.stores.media_types import BYTES
 from callsheet.actors.stores.store import Upload
 from callsheet.config.settings import Settings
 
@@ -53,7 +54,7 @@ class UploadInfo(msgspec.Struct, frozen=True):
 
     length: int | None
     filename: str = "file"
-    media_type: str = "application/octet-stream"
+    media_type: str = BYTES
     metadata: str = ""
 
 

@@ -21,6 +21,7 @@ from typing import Literal
 
 import msgspec
 
+from callsheet.media.disk import sync
 from callsheet.media.providers.base import ProviderError, Ref
 
 NAME = re.compile(r"[a-z0-9_]{1,40}-[0-9a-f]{16}\Z")
@@ -78,7 +79,7 @@ class Purchase:
     def keep(self, made: Path) -> None:
         """Keep the result: a second name of the same file where that goes, else a copy."""
         _second_name(made, self._out)
-        _sync(self._folder)
+        sync(self._folder)
         self.note("kept")
 
     def give(self, target: Path) -> None:
@@ -102,8 +103,8 @@ def purchase(folder: Path, name: str) -> Iterator[Purchase]:
         if not _locked(file):
             raise ProviderError("paid_step_busy", "Another worker is at this purchase.", retryable=True, taken=False)
         if new:
-            _sync(folder)
-            _sync(folder.parent)
+            sync(folder)
+            sync(folder.parent)
         yield Purchase(folder, name, file)
     finally:
         os.close(file)
@@ -142,7 +143,7 @@ def _torn(file: int) -> bool:
 
 def _second_name(file: Path, name: Path) -> None:
     """Have the same bytes under another name, whole or not at all. On another disk they are copied."""
-    _sync(file)
+    sync(file)
     try:
         os.link(file, name)
     except OSError as error:
@@ -150,7 +151,7 @@ def _second_name(file: Path, name: Path) -> None:
             raise
         copy = name.with_name(f"{name.name}.part")
         shutil.copyfile(file, copy)
-        _sync(copy)
+        sync(copy)
         copy.replace(name)
 
 
@@ -160,11 +161,3 @@ def _locked(file: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
