@@ -5,28 +5,18 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import msgspec
 import pytest
 from standardwebhooks.webhooks import WebhookVerificationError
-from typer.testing import CliRunner
 
-from callsheet.actors.blocking import BlockingJobs
-from callsheet.actors.host import Host
-from callsheet.actors.keys import PartitionKeys, new_job_id
 from callsheet.actors.webhooks import deliverer as webhooks
-from callsheet.actors.webhooks import signing as webhook_secrets
-from callsheet.cli import app
-from callsheet.config.settings import Settings, SettingsError
 from callsheet.jobs import messages as m
 from callsheet.jobs import webhooks as rules
-from callsheet.jobs.job import Job, Webhook
-from tests.actors.kit import ONE, check_job, everything, submission
+from tests.actors.kit import check_job
+from tests.actors.studio import KEYS, Receive, Studio
 from tests.receiver import (
     Behaviour,
-    Receiver,
     answers,
     bombs,
     drips,
@@ -38,94 +28,7 @@ from tests.receiver import (
     hints,
     waits,
 )
-from tests.servers import RedisServer
 from tests.waiting import eventually
-
-KEYS = PartitionKeys(0)  # the only one
-NEVER = (3600.0,)  # one more try, after this test
-
-
-class Studio:
-    """A host in this process, and a client that plays the stages."""
-
-    def __init__(self, settings: Settings, client: Any) -> None:
-        self.settings = settings.model_copy(
-            update={"partitions": 1, "host_pool_threads": 8, "webhook_timeout_seconds": 20.0}
-        )
-        self.client = client
-        self.jobs = BlockingJobs(settings.journal, partitions=1, reply_timeout=60.0)
-        self.hosts: list[Host] = []
-
-    def host(self, *receivers: Receiver, retry: tuple[float, ...] = NEVER, **changes: Any) -> Host:
-        allowed = tuple(receiver.place for receiver in receivers)
-        update = {"allowed_addresses": allowed, "webhook_retry_seconds": retry, **changes}
-        host = Host(self.settings.model_copy(update=update))
-        host.start()
-        self.hosts.append(host)
-        eventually(lambda: self.client.exists(KEYS.lease))
-        return host
-
-    def ended(self, url: str, **changes: Any) -> str:
-        """A job that has just completed, and whose client is to be told there."""
-        job = new_job_id()
-        message = msgspec.structs.replace(submission(job, ONE), callback_url=url, **changes)
-        assert self.jobs.ask(job, message).ok
-        self.complete(job, 2)
-        return job
-
-    def complete(self, job: str, token: int) -> None:
-        assert self.jobs.ask(job, m.Claim("a", token, "w")).ok
-        assert self.jobs.ask(job, m.Succeeded("a", token)).status == "completed"
-
-    def job(self, job: str) -> Job:
-        found = self.jobs.job(job)
-        assert found is not None
-        return found
-
-    def webhook(self, job: str) -> Webhook:
-        (webhook,) = self.job(job).webhooks
-        return webhook
-
-    def settled(self, job: str) -> Webhook:
-        eventually(lambda: self.webhook(job).status != "pending")
-        return self.webhook(job)
-
-    def failed(self, job: str) -> Webhook:
-        """Once a try has failed."""
-        eventually(lambda: self.webhook(job).code)
-        return self.webhook(job)
-
-    def secret(self, tenant: str = "t1") -> str:
-        return webhook_secrets.of_tenant(self.client, tenant)[0]
-
-    def end(self) -> None:
-        self.jobs.close()
-        for host in self.hosts:
-            host.stop()
-
-
-@pytest.fixture
-def studio(settings: Settings, journal_server: RedisServer) -> Iterator[Studio]:
-    with journal_server.client() as client:
-        studio = Studio(settings, client)
-        yield studio
-        studio.end()
-
-
-@pytest.fixture
-def receive() -> Iterator[Callable[..., Receiver]]:
-    made: list[Receiver] = []
-
-    def make(behave: Behaviour | None = None) -> Receiver:
-        made.append(Receiver(behave))
-        return made[-1]
-
-    yield make
-    for receiver in made:
-        receiver.__exit__()
-
-
-Receive = Callable[..., Receiver]
 
 
 def test_an_end_is_told_of_under_a_signature_that_an_independent_library_verifies(
@@ -145,57 +48,6 @@ def test_an_end_is_told_of_under_a_signature_that_an_independent_library_verifie
         request._replace(body=request.body + b" ").verified(studio.secret())
     eventually(lambda: studio.client.hlen(KEYS.outbox) == 0)
     check_job(studio.client, KEYS, job)
-
-
-def test_while_a_secret_is_replaced_both_verify_and_afterwards_only_the_new_one(
-    studio: Studio, receive: Receive
-) -> None:
-    receiver = receive()
-    studio.host(receiver)
-    old = studio.secret()
-    new, before = webhook_secrets.rotate(studio.client, "t1", 3600)
-    assert (before, new != old) == (old, True)
-    job = studio.ended(receiver.url)
-    studio.settled(job)
-    request = receiver.of(job)[0]
-    assert request.verified(old) == request.verified(new)
-    assert len(request.headers["webhook-signature"].split()) == 2
-    (newest,) = webhook_secrets.rotate(studio.client, "t1", 0)
-    job = studio.ended(receiver.url)
-    studio.settled(job)
-    request = receiver.of(job)[0]
-    assert request.verified(newest)
-    for gone in (old, new):
-        with pytest.raises(WebhookVerificationError):
-            request.verified(gone)
-
-
-def test_a_jobs_own_secret_signs_lives_as_long_as_the_job_and_lies_nowhere_else(
-    studio: Studio, receive: Receive
-) -> None:
-    receiver = receive()
-    studio.host(receiver)
-    own, job = webhook_secrets.new_secret(), new_job_id()
-    studio.client.set(KEYS.callback_secret(job), own, ex=600)
-    message = msgspec.structs.replace(submission(job, ONE), callback_url=receiver.url, callback_own_secret=True)
-    assert studio.jobs.ask(job, message).ok
-    eventually(lambda: studio.client.ttl(KEYS.callback_secret(job)) == -1, why="the secret would run out")
-    studio.complete(job, 2)
-    assert studio.settled(job).status == "delivered"
-    assert receiver.got[0].verified(own)
-    with pytest.raises(WebhookVerificationError):
-        receiver.got[0].verified(studio.secret())
-    elsewhere = {key: value for key, value in everything(studio.client).items() if b":callback:" not in key}
-    assert own not in str(elsewhere)
-    assert studio.jobs.ask(job, m.Forget()).ok
-    eventually(lambda: not studio.client.exists(KEYS.callback_secret(job)))
-
-
-def test_a_secret_of_the_jobs_own_that_is_gone_is_not_replaced_by_another(studio: Studio, receive: Receive) -> None:
-    receiver = receive()
-    studio.host(receiver)
-    job = studio.ended(receiver.url, callback_own_secret=True)
-    assert (studio.failed(job).code, receiver.got) == ("no_secret", [])
 
 
 SLOW: dict[str, tuple[Behaviour, str, int | None]] = {
@@ -398,35 +250,3 @@ def test_a_delivery_that_was_overtaken_is_not_sent(studio: Studio, receive: Rece
         studio.failed(stuck)
     eventually(lambda: studio.client.hlen(KEYS.outbox) == 0)
     assert slow.of(job) == []
-
-
-@pytest.mark.parametrize(
-    "secret", ["", "whsec_", "whsec_AAAA", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_!!!", "whsec_" + "A" * 100]
-)
-def test_what_is_no_secret_is_refused(secret: str) -> None:
-    with pytest.raises(webhook_secrets.WebhookSecretError):
-        webhook_secrets.key_of(secret)
-
-
-def test_a_tenants_secret_is_made_once_and_is_its_own(studio: Studio) -> None:
-    assert studio.secret() == studio.secret()
-    assert studio.secret("t2") != studio.secret()
-    assert len(webhook_secrets.key_of(studio.secret())) == 32
-
-
-def test_the_command_shows_and_replaces_a_tenants_secret(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CALLSHEET_REDIS_URL", studio.settings.journal)
-
-    def run(*arguments: str) -> tuple[str, str]:
-        answer = CliRunner().invoke(app, ["webhooks", "secret", *arguments])
-        assert answer.exit_code == 0, answer.output
-        return answer.stdout, answer.stderr
-
-    old = studio.secret()
-    assert run("show", "--tenant", "t1") == (f"{old}\n", "")
-    new, told = run("rotate", "--tenant", "t1", "--overlap", "60")
-    assert new == f"{studio.secret()}\n" != f"{old}\n"
-    assert old in told
-    assert run("rotate", "--tenant", "t1", "--overlap", "0")[1] == ""
-    refused = CliRunner().invoke(app, ["webhooks", "secret", "show", "--tenant", "a:b"])
-    assert isinstance(refused.exception, SettingsError)
