@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.http.by_hand import chunk, dial
 from tests.http.service import Api, submit
-from tests.http.test_tus import TUS, begin, offset, patch
-from tests.http.test_uploads import chunk, dial
+from tests.http.tus import TUS, begin, offset, patch
 from tests.small_disk import SmallDisk
 from tests.waiting import eventually
 

@@ -23,21 +23,11 @@ from callsheet.http.app import create_app
 from callsheet.http.problems import PROBLEMS, Problem
 from callsheet.http.uploads import resources as uploads
 from callsheet.jobs.draft import Outcome
+from tests.http.by_hand import FILE, FORM, PIPELINE, form
 from tests.http.service import Api, Stages
 
 NOBODY = "0123456789abcdef" * 2
 TUS = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
-FORM = {"content-type": "multipart/form-data; boundary=x"}
-
-
-def form(*parts: tuple[str, str, str], end: str = "--x--\r\n") -> bytes:
-    """A form of parts (name, more of the header, content), sent as `FORM` says."""
-    pieces = [f'--x\r\nContent-Disposition: form-data; name="{n}"{more}\r\n\r\n{text}\r\n' for n, more, text in parts]
-    return ("".join(pieces) + end).encode()
-
-
-FILE = ("file", '; filename="a.wav"', "noise")
-PIPELINE = ("pipeline", "", "sample")
 
 
 def post(client: httpx.Client, *parts: tuple[str, str, str], **headers: str) -> httpx.Response:

@@ -20,7 +20,7 @@ from callsheet.actors.tenants.quota import Ledger
 from callsheet.config.settings import Settings
 from callsheet.http.app import create_app
 from tests.http.service import Api, Stages
-from tests.http.test_tus import BYTES, TUS, begin, patch
+from tests.http.tus import BYTES, TUS, begin, patch, submit
 from tests.waiting import eventually
 
 DATA = os.urandom(200_000)
@@ -32,11 +32,6 @@ def uploaded(client: httpx.Client, data: bytes = DATA) -> str:
     path = begin(client, len(data), **NAMED)
     assert patch(client, path, 0, data).status_code == 204
     return path.rpartition("/")[2]
-
-
-def submit(client: httpx.Client, key: str | None = None, **members: Any) -> httpx.Response:
-    headers = {"Idempotency-Key": key} if key else {}
-    return client.post("/v1/jobs", json={"pipeline": "sample", **members}, headers=headers)
 
 
 def code(answer: httpx.Response) -> tuple[int, str]:

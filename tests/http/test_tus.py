@@ -7,13 +7,11 @@ import base64
 import contextlib
 import hashlib
 import os
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -23,7 +21,6 @@ from callsheet.actors.host import Host
 from callsheet.actors.stores import uploads as on_disk
 from callsheet.actors.stores.uploads import (
     UploadInfo,
-    UploadLocked,
     UploadStore,
     UploadUnknown,
     new_upload_id,
@@ -34,44 +31,12 @@ from callsheet.config.settings import Settings
 from callsheet.http.app import create_app
 from callsheet.http.uploads import reception
 from tests.http.service import Api
+from tests.http.tus import BYTES, DATA, TUS, Slow, begin, code, offset, patch, stored, unlocked
 from tests.waiting import eventually
-
-TUS = {"Tus-Resumable": "1.0.0"}
-BYTES = {**TUS, "Content-Type": "application/offset+octet-stream"}
-DATA = os.urandom(3_000_000)
-
-
-def begin(client: httpx.Client, length: int | None = len(DATA), **headers: str) -> str:
-    said = {"Upload-Defer-Length": "1"} if length is None else {"Upload-Length": str(length)}
-    answer = client.post("/v1/uploads", headers={**TUS, **said, **headers})
-    assert (answer.status_code, answer.headers["tus-resumable"]) == (201, "1.0.0"), answer.text
-    return str(answer.headers["location"])
-
-
-def patch(client: httpx.Client, path: str, offset: object, data: Any, **headers: str) -> httpx.Response:
-    return client.patch(path, headers={**BYTES, "Upload-Offset": str(offset), **headers}, content=data)
-
-
-def offset(client: httpx.Client, path: str) -> int:
-    answer = client.head(path, headers=TUS)
-    assert answer.status_code == 200
-    assert answer.headers["cache-control"] == "no-store"
-    return int(answer.headers["upload-offset"])
 
 
 def digest(algorithm: str, data: bytes) -> str:
     return f"{algorithm} {base64.b64encode(hashlib.new(algorithm, data).digest()).decode()}"
-
-
-def stored(api: Api, path: str) -> bytes:
-    """What lies on the disk of an upload."""
-    [file] = (api.data / "store" / "uploads").glob(f"*/{path.rpartition('/')[2]}/data")
-    return file.read_bytes()
-
-
-def code(answer: httpx.Response) -> tuple[int, str]:
-    assert answer.headers["tus-resumable"] == "1.0.0"
-    return answer.status_code, answer.json()["code"]
 
 
 def test_the_server_says_what_it_can_do(client: httpx.Client) -> None:
@@ -207,31 +172,6 @@ def test_a_piece_counts_only_with_its_checksum(client: httpx.Client, api: Api, a
     assert offset(client, path) == 0
     assert patch(client, path, 0, DATA[:2_000_000], **{"Upload-Checksum": good}).status_code == 204
     assert stored(api, path) == DATA[:2_000_000]
-
-
-def unlocked(api: Api, path: str) -> bool:
-    try:
-        UploadStore(api.data / "store" / "uploads", 60).hold("default", path.rpartition("/")[2]).close()
-    except UploadLocked:
-        return False
-    return True
-
-
-class Slow:
-    """A PATCH over a socket of its own, which sends what it is told."""
-
-    method = "PATCH"
-
-    def __init__(self, api: Api, path: str, start: int, length: int, **headers: str) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", urlsplit(api.url).port or 0), 20)
-        more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self.socket.sendall(
-            f"{self.method} {path} HTTP/1.1\r\nHost: localhost\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: {start}\r\n"
-            f"Content-Type: application/offset+octet-stream\r\nContent-Length: {length}\r\n{more}\r\n".encode()
-        )
-
-    def answer(self) -> bytes:
-        return self.socket.recv(65536)
 
 
 @pytest.fixture

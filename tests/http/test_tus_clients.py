@@ -16,7 +16,7 @@ from tusclient.exceptions import TusCommunicationError
 from tests.clients.node import Node
 from tests.http.cutting import CuttingProxy
 from tests.http.service import Api
-from tests.http.test_references import submit
+from tests.http.tus import submit
 
 pytestmark = pytest.mark.timeout(400)  # the first test of a machine installs the clients, and others wait for it
 SIZE = 6_000_000

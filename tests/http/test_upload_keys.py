@@ -16,8 +16,7 @@ from callsheet.actors.tenants.quota import Ledger
 from callsheet.config.settings import Settings
 from callsheet.http.app import create_app
 from tests.http.service import Api
-from tests.http.test_references import submit
-from tests.http.test_tus import BYTES, TUS, Slow, code, offset, patch, stored, unlocked
+from tests.http.tus import BYTES, TUS, Slow, code, offset, patch, stored, submit, unlocked
 from tests.waiting import eventually
 
 DATA = os.urandom(2_500_000)

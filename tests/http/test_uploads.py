@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,12 +16,11 @@ from callsheet.http.fields import checked_params
 from callsheet.http.form import clean_filename
 from callsheet.http.problems import Problem
 from callsheet.pipelines.restyle import pipeline as restyle
+from tests.http.by_hand import FILE, FORM, PIPELINE, answer_of, chunk, dial, form
 from tests.http.service import Api, Role, served
-from tests.http.test_problems import FILE, FORM, PIPELINE, form
 from tests.waiting import eventually
 
 MIB = 1024 * 1024
-HEAD = "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n{more}\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -50,28 +47,6 @@ def hasty(addresses: dict[str, str], host: Role, folder: Path) -> Iterator[Api]:
     settings = {"api_workers": "1", "body_patience_seconds": "0.5"}
     with served(folder / "hasty.log", **{**addresses, **settings, "data": str(folder / "hasty")}) as role:
         yield role
-
-
-def dial(api: Api, more: str = "Transfer-Encoding: chunked\r\n") -> socket.socket:
-    """A connection on which the head of a submission has been sent."""
-    link = socket.create_connection(("127.0.0.1", api.port), timeout=60)
-    link.sendall(HEAD.format(more=more).encode())
-    return link
-
-
-def chunk(piece: bytes) -> bytes:
-    return b"%x\r\n%s\r\n" % (len(piece), piece)
-
-
-def answer_of(link: socket.socket) -> tuple[int, dict[str, Any]]:
-    """Status and JSON of what comes back, until the server closes or the JSON is whole."""
-    raw = b""
-    while piece := link.recv(65536):
-        raw += piece
-        head, _, body = raw.partition(b"\r\n\r\n")
-        if body.endswith(b"}"):
-            return int(head.split(b" ")[1]), json.loads(body)
-    raise AssertionError(f"no answer, but {raw!r}")
 
 
 def test_an_endless_upload_is_cut_at_the_cap_and_leaves_nothing(small: Api) -> None:

@@ -28,9 +28,8 @@ from callsheet.config.settings import Settings
 from callsheet.http import body as body_module
 from callsheet.http import worker
 from callsheet.http.body import Body
+from tests.http.by_hand import FILE, PIPELINE, answer_of, chunk, dial, form
 from tests.http.service import Api, Role
-from tests.http.test_problems import FILE, PIPELINE, form
-from tests.http.test_uploads import answer_of, chunk, dial
 from tests.waiting import eventually
 
 
