@@ -40,6 +40,12 @@ def pending(job: Job) -> list[Webhook]:
     return [webhook for webhook in job.webhooks if webhook.status == "pending"]
 
 
+def awaited(job: Job, seq: int, n: int) -> Webhook | None:
+    """The delivery under way, if try `n` of the one of event `seq` is what it waits for."""
+    waiting = pending(job)
+    return waiting[0] if waiting and (waiting[0].seq, waiting[0].tries + 1) == (seq, n) else None
+
+
 # -- rules
 
 
@@ -139,10 +145,8 @@ RULES: dict[type[Any], Callable[[Draft, Any], str | None]] = {
 
 
 def _current(draft: Draft, report: m.Delivered | m.DeliveryFailed | m.DeliveryPostponed) -> Webhook | None:
-    """The delivery under way, if the report is of the try that it waits for."""
-    waiting = pending(draft.job)
-    right = waiting and (report.webhook, report.n) == (waiting[0].seq, waiting[0].tries + 1)
-    return waiting[0] if right else None
+    """The delivery that the report is of, unless something else came of it meanwhile."""
+    return awaited(draft.job, report.webhook, report.n)
 
 
 def _go_on(draft: Draft) -> None:

@@ -33,7 +33,7 @@ from callsheet.jobs.events import decode_event
 from callsheet.jobs.job import Job
 from callsheet.jobs.messages import Delivered, DeliveryFailed, DeliveryPostponed
 from callsheet.jobs.told import message_id, payload
-from callsheet.jobs.webhooks import pending
+from callsheet.jobs.webhooks import awaited
 
 log = structlog.get_logger("host")
 AT_ONCE, OF_A_TENANT, AT_A_DESTINATION = 256, 128, 4
@@ -195,9 +195,8 @@ def _tell(delivery: Delivery, report: Report) -> None:
 def _current(delivery: Delivery) -> Job | None:
     """The job, if this is the try that it waits for."""
     job = delivery.owner.journal.load(delivery.item.job)
-    waiting = pending(job) if job is not None and job.callback_url else []
-    wanted = (delivery.effect.webhook, delivery.effect.n)
-    return job if waiting and (waiting[0].seq, waiting[0].tries + 1) == wanted else None
+    waits = job is not None and job.callback_url and awaited(job, delivery.effect.webhook, delivery.effect.n)
+    return job if waits else None
 
 
 def _destination(url: str) -> str:
