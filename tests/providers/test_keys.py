@@ -10,6 +10,7 @@ import pytest
 from callsheet.actors.stages.paid import provider_settings
 from callsheet.actors.stages.worker import _child_spec
 from callsheet.config.settings import Settings
+from callsheet.media.providers.base import ProviderSettings
 from tests.providers.fakes import KEY
 
 PROVIDER_KEYS = ("gemini_key", "fal_key", "deepgram_key", "openai_key", "llm_key")
@@ -37,6 +38,10 @@ def test_a_language_model_and_an_openai_endpoint_of_ones_own_need_no_key(tmp_pat
     found = provider_settings(Settings(data=tmp_path, llm_url=url, llm_model="m", openai_url=url))
     assert (found.ready, found.llm_url, found.openai_url) == (("llm", "openai"), url, url)
     assert provider_settings(Settings(data=tmp_path)).ready == ()
+
+
+def test_what_nobody_has_set_is_the_same_in_the_settings_and_with_the_providers(tmp_path: Path) -> None:
+    assert provider_settings(Settings(data=tmp_path)) == ProviderSettings()
 
 
 def test_half_a_language_model_is_refused(tmp_path: Path) -> None:
