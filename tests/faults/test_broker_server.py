@@ -55,6 +55,21 @@ def test_what_a_broker_has_lost_that_comes_back_from_an_older_copy_is_offered_ag
     no_dispatch_ran_twice(workers)
 
 
+def test_what_was_fetched_is_offered_again_by_a_journal_that_has_begun_anew(service: Service) -> None:
+    """It may have lost the claims of those who fetched it."""
+    service.host().ready()
+    service.submit(10)
+    eventually(lambda: offered(service) == 10 and noted(service) == 10)
+    with service.broker.client() as broker:
+        broker.delete("dramatiq:cpu", "dramatiq:cpu.msgs")
+    service.journal.restart(kill=True)
+    within(lambda: offered(service) == 10, 15.0)
+    workers = service.workers()
+    service.all_end()
+    assert {job.status for job in service.check().values()} == {"completed"}
+    no_dispatch_ran_twice(workers)
+
+
 def test_a_broker_killed_and_emptied_under_load_costs_nothing(service: Service) -> None:
     service.host().ready()
     service.host().ready()

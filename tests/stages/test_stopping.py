@@ -83,6 +83,15 @@ def test_an_interrupt_of_another_token_stops_nothing(shared: Service) -> None:
     assert len(shared.events(job, "StageStarted")) == 1
 
 
+def test_an_interrupt_of_its_token_stops_a_stage_at_which_nobody_would_have_looked(shared: Service) -> None:
+    job = shared.submit("gated_write")
+    shared.marked("begun")
+    eventually(lambda: shared.host._redis.publish(INTERRUPTS, f"{job} act 2"))
+    eventually(lambda: len(shared.events(job, "StageStarted")) == 2, why="it runs on")
+    shared.mark("go")
+    assert shared.ended(job).status == "completed"
+
+
 def test_a_worker_that_is_told_to_stop_gives_its_stage_back_and_leaves_nothing(service: Service) -> None:
     first = service.worker()
     job = service.submit("gated_write")
