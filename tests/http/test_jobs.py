@@ -8,8 +8,8 @@ from collections.abc import Callable
 import httpx
 
 from callsheet.jobs.messages import Succeeded
+from tests.http.by_hand import FILE, FORM, form
 from tests.http.service import Api, Stages
-from tests.http.test_problems import FILE, FORM, form
 from tests.waiting import eventually
 
 
