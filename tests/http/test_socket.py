@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.http.service import Api, Stages
+from tests.waiting import eventually
 
 
 @contextmanager
@@ -198,10 +199,15 @@ def test_a_frame_that_says_it_has_a_gigabyte_is_not_waited_for(api: Api, job: st
 
 
 def test_pieces_that_add_up_to_too_much_are_closed_as_such(api: Api, job: str) -> None:
-    """Who goes on sending may not hear why: the end of the connection can overtake it."""
-    with dialled(api, job, after=2) as link, pytest.raises(ConnectionClosed):  # noqa: PT012  whichever notices
-        link.send("x" * 30_000 for _ in range(4))
-        link.recv(30)
+    """Who goes on sending may not hear why, since the end of the connection can overtake it: so the last one waits."""
+    with dialled(api, job, after=2) as link:
+
+        def pieces() -> Iterator[str]:
+            yield from ["x" * 30_000] * 3
+            eventually(lambda: link.protocol.close_rcvd)
+
+        with pytest.raises(ConnectionClosed):
+            link.send(pieces())
     assert link.close_code == 1009
 
 
