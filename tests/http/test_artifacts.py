@@ -46,7 +46,7 @@ def test_the_list_has_each_with_its_digest_and_address(done: str) -> None:
         ("subtitles.vtt", 32 + len(SCRIPT)),
     ]
     assert listed[0]["sha256"] == DIGEST
-    assert listed[3]["url"].endswith("/artifacts/gr%C3%BC%C3%9Fe%20%281%29%27.json")
+    assert listed[2]["url"].endswith("/artifacts/gr%C3%BC%C3%9Fe%20%281%29%27.json")
     for artifact in listed:
         assert httpx.get(f"{done.partition('/v1')[0]}{artifact['url']}").status_code == 200
 
