@@ -23,14 +23,16 @@ from callsheet.pipelines.declare import Pipeline
 from tests.house.running import free_port
 
 LOOK = {"mode": "look", "look": "warm"}
-CLIPS = {"target_clips": 2, "clip_min_seconds": 10, "clip_max_seconds": 12, "output_format": "horizontal"}
+CLIPS = {"target_clips": 2, "clip_min_seconds": 10, "clip_max_seconds": 12}
+CLIPS |= {"output_format": "horizontal", "hook": False}
 SECONDS = 30  # of film
 TURNS = 6
 CORES = 2  # stages at once, and hands
 
 
 def run(stand: Stand) -> list[Figure]:
-    """Clips keep the film's shape: following faces has no counterpart by hand."""
+    """Clips keep the film's shape and have no title: following faces, and keeping it off them, have no counterpart by
+    hand."""
     film, port = filmed(stand), free_port()
     weights.configure(stand.folder / "data" / "models")
     wanted = CLIPS | ({"target_clips": 1, "clip_min_seconds": 5} if stand.quick else {})
