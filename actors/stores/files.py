@@ -15,6 +15,7 @@ from typing import IO
 
 from callsheet.actors.errors import StorageFull
 from callsheet.jobs.job import FileRef
+from callsheet.media import disk
 from callsheet.media.errors import FULL
 from callsheet.pipelines.declare import OutputFile
 
@@ -89,16 +90,7 @@ def describe(path: Path, folder: str, file: OutputFile, *, sync: bool = True) ->
 def sync_folders(*folders: Path) -> None:
     """Have the names in these folders on the disk."""
     for folder in folders:
-        sync_file(folder)
-
-
-def sync_file(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        disk.sync(folder)
 
 
 def entries_of(folder: Path) -> list[Path]:

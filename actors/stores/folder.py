@@ -28,11 +28,11 @@ from callsheet.actors.stores.files import (
     staged,
     storage,
     sweep_old,
-    sync_file,
     sync_folders,
 )
 from callsheet.actors.stores.store import INPUT, JOBS, Upload, file_key, folder_key, is_stale, job_key
 from callsheet.jobs.job import FileRef
+from callsheet.media import disk
 from callsheet.pipelines.declare import OutputFile
 
 READ_PIECE = 256 * 1024
@@ -164,7 +164,7 @@ class FolderStore:
         try:
             for file in ready.iterdir():
                 shutil.copyfile(file, copy / file.name)
-                sync_file(copy / file.name)
+                disk.sync(copy / file.name)
             sync_folders(copy)
         except BaseException:
             remove(copy)

@@ -8,10 +8,7 @@ import pytest
 
 from callsheet.config.settings import Settings
 from tests.actors.studio import Studio
-from tests.receiver import (
-    Behaviour,
-    Receiver,
-)
+from tests.receiver import Behaviour, Receiver
 from tests.servers import RedisServer
 
 
