@@ -64,9 +64,15 @@ class JobSocket:
         job = await find(self._jobs, job_id, tenant_of(req))
         after = whole_number(req, "after", 0, 0, MAX_SEQ)
         await ws.accept()
-        session = Session(self._jobs, self._feed, self._pipelines, ws, self._ping_seconds)
-        session.check_retry = self._room.check_retry
-        session.may_command = partial(may_still, req, "write", self._keyring)
+        session = Session(
+            self._jobs,
+            self._feed,
+            self._pipelines,
+            ws,
+            self._ping_seconds,
+            check_retry=self._room.check_retry,
+            may_command=partial(may_still, req, "write", self._keyring),
+        )
         await ws.close(await session.run(job, after))
 
 
@@ -74,7 +80,15 @@ class Session:
     """One watcher: its events go out, its commands come in."""
 
     def __init__(
-        self, jobs: Jobs, feed: Feed, pipelines: Pipelines, ws: falcon.asgi.WebSocket, ping_seconds: float
+        self,
+        jobs: Jobs,
+        feed: Feed,
+        pipelines: Pipelines,
+        ws: falcon.asgi.WebSocket,
+        ping_seconds: float,
+        *,
+        check_retry: Callable[[Job], Awaitable[None]],
+        may_command: Callable[[], Awaitable[bool]],
     ) -> None:
         self._jobs = jobs
         self._feed = feed
@@ -82,8 +96,8 @@ class Session:
         self._ws = ws
         self._ping_seconds = ping_seconds
         self._job = self._tenant = ""
-        self.check_retry: Callable[[Job], Awaitable[None]]
-        self.may_command: Callable[[], Awaitable[bool]]  # asked each time: a socket may outlive its key
+        self._check_retry = check_retry
+        self._may_command = may_command  # asked each time: a socket may outlive its key
         self._commands: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING)
         self._promised = 0  # the seq up to which accepted commands are known to have taken the job
 
@@ -175,7 +189,7 @@ class Session:
             self._commands.task_done()
 
     async def _command(self, command: Any, members: dict[str, Any]) -> dict[str, Any]:
-        if not await self.may_command():
+        if not await self._may_command():
             raise Problem("forbidden", "this needs a key with the scope 'write'")
         job = await find(self._jobs, self._job, self._tenant)
         message: Cancel | Retry
@@ -184,7 +198,7 @@ class Session:
             message = Cancel()
         elif command == "retry":
             message = retry_message(self._pipelines, job, members, None)
-            await self.check_retry(job)
+            await self._check_retry(job)
         else:
             raise Problem("invalid_field", "type is 'cancel' or 'retry'")
         with tracing.span(f"ws {command}", job.origin.traceparent, job=job.id):
