@@ -21,6 +21,7 @@ HOLD = 0.5  # seconds a group stays after its last word, at most
 HOOK_SECONDS = 3.5
 HOOK_LINE = 24  # characters
 HOOK_SIZE = 0.036
+HOOK_TOP = 0.11  # of the clip's height, where nothing speaks against it
 LINE_HEIGHT = 1.36  # of its size, with this font
 SHORTEST_MS = 30
 
@@ -66,7 +67,7 @@ def overlay(
     size: tuple[int, int],
     seconds: float,
     *,
-    hook_top: float = 0.11,
+    hook_top: float = HOOK_TOP,
 ) -> str:
     """The ASS file: captions of these words (times of the clip), if a style is given, and the hook, if there is one,
     `hook_top` of the height from the top."""

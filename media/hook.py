@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from callsheet.media.captions import HOOK_TOP
 from callsheet.media.faces import Face
 from callsheet.media.pictures import Picture
 from callsheet.media.reframe import Framing, Sample, positions
 
-USUAL, HIGHER, ENDS = 0.11, 0.03, 0.58  # of the clip's height: two tops, and a bottom that is still above captions
+HIGHER, ENDS = 0.03, 0.58  # of the clip's height: another top, and a bottom that is still above captions
 MARGIN = 0.12  # of the width, to either side of it
 
 
@@ -16,9 +17,9 @@ def place(framing: Framing, picture: Picture, samples: Sequence[Sample], fps: fl
     """The top of a hook that is `height` high, in shares of the clip's height: the usual one, the higher or the lower
     one, whichever hides least of the faces that are seen meanwhile."""
     if framing.layout == "blurred":  # hardly any faces, or none
-        return USUAL
+        return HOOK_TOP
     faces = list(_on_screen(framing, picture, samples, fps))
-    hidden = {top: sum(_hidden(face, top, height) for face in faces) for top in (USUAL, HIGHER, ENDS - height)}
+    hidden = {top: sum(_hidden(face, top, height) for face in faces) for top in (HOOK_TOP, HIGHER, ENDS - height)}
     return min(hidden, key=lambda top: round(hidden[top] / max(1, len(faces)), 2))
 
 

@@ -7,8 +7,9 @@ import math
 
 import pytest
 
+from callsheet.media.captions import HOOK_TOP
 from callsheet.media.faces import Face
-from callsheet.media.hook import HIGHER, USUAL, place
+from callsheet.media.hook import HIGHER, place
 from callsheet.media.pictures import Picture
 from callsheet.media.reframe import BINS, Sample, frame, is_whole, positions, shape_for
 from callsheet.media.tripod import CONFIRM, SAFE, SPEED, Target, follow
@@ -144,7 +145,7 @@ def at_height(top: float, middle: float = 0.5) -> Sample:
     return Sample(0.0, (Face(middle - 0.05, top, 0.1, 0.2, 0.9),))
 
 
-@pytest.mark.parametrize(("top", "where"), [(0.35, USUAL), (0.16, HIGHER), (0.1, 0.4), (0.45, USUAL)])
+@pytest.mark.parametrize(("top", "where"), [(0.35, HOOK_TOP), (0.16, HIGHER), (0.1, 0.4), (0.45, HOOK_TOP)])
 @pytest.mark.parametrize("shape", ["vertical", "square"])
 def test_the_hook_is_put_where_it_hides_no_face(shape: str, top: float, where: float) -> None:
     seen = [at_height(top)]
@@ -153,9 +154,9 @@ def test_the_hook_is_put_where_it_hides_no_face(shape: str, top: float, where: f
 
 def test_a_face_that_the_clip_does_not_show_is_in_nobodys_way() -> None:
     framing = frame(WIDE, "vertical", [at_height(0.3, 0.2)])
-    assert place(framing, WIDE, [at_height(0.12, 0.8)], 30.0, 0.15) == USUAL
-    assert place(framing, WIDE, [at_height(0.12, 0.2)], 30.0, 0.15) != USUAL
+    assert place(framing, WIDE, [at_height(0.12, 0.8)], 30.0, 0.15) == HOOK_TOP
+    assert place(framing, WIDE, [at_height(0.12, 0.2)], 30.0, 0.15) != HOOK_TOP
     upright = Picture(0, 720, 1280, 30.0)
     whole = frame(upright, "vertical", [])
-    assert place(whole, upright, [at_height(0.12)], 30.0, 0.15) != USUAL
-    assert place(whole, upright, [], 30.0, 0.15) == USUAL
+    assert place(whole, upright, [at_height(0.12)], 30.0, 0.15) != HOOK_TOP
+    assert place(whole, upright, [], 30.0, 0.15) == HOOK_TOP
