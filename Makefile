@@ -67,7 +67,7 @@ $(VENV)/made.stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ v=$$($(PYTHON) -V 2>/dev/null); echo "Callsheet needs Python 3.11 or newer; $(PYTHON) is $${v:-one that does not run}." \
 			"Try: make PYTHON=python3.11 …"; exit 1; }
-	@echo "First start: making $(VENV) and installing into it (430 MB to fetch, 1.1 GB on disk). This takes a minute or two, once."
+	@echo "First start: making $(VENV) and installing into it (450 MB to fetch, 1.1 GB on disk). This takes a minute or two, once."
 	@$(PYTHON) -m venv --clear $(VENV) || \
 		{ echo "Cannot make $(VENV); if venv or ensurepip is what is missing, on Debian: apt install python3-venv"; exit 1; }
 	@touch $@

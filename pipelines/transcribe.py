@@ -151,7 +151,7 @@ def _corrected(transcript: Transcript, params: TranscribeParams) -> Transcript |
 def _unmet(params: TranscribeParams, transcript: Transcript) -> list[dict[str, str]]:
     """What was asked for and not given: said, not passed over."""
     unmet = []
-    if params.diarize and params.engine != "deepgram":
+    if params.diarize and params.engine not in ("local", "deepgram"):
         why = f"The engine {params.engine} does not tell speakers apart; no line names one."
         unmet.append(warning("diarization_unavailable", why))
     if params.summarize and not transcript.summary:
@@ -207,8 +207,8 @@ pipeline = Pipeline(
             deadline=8 * 3600,
             retry=_TWICE,
             weight=80,
-            version="3",
-            uses=(*LOCAL_PARAMS, "engine", "diarize", "summarize", "pay_again"),
+            version="4",
+            uses=(*LOCAL_PARAMS, "engine", "diarize", "speakers", "summarize", "pay_again"),
         ),
         stage(artifacts, needs=("quality", "speech", "transcribe"), deadline=600, retry=_TWICE, weight=2),
     ),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from callsheet.media import limits, recognise, weights
+from callsheet.media import limits, recognise, speakers, weights
 from callsheet.media.engines import remote
 from callsheet.media.engines.base import Wanted
 from callsheet.media.speech import Region
@@ -17,6 +18,7 @@ from callsheet.pipelines.declare import StageContext
 from callsheet.pipelines.transcribe_params import TranscribeParams
 
 SECONDS = 1.0  # between two partial results
+HEARD_SHARE = 0.8  # of the stage's time, where voices are told apart after that
 
 
 def check(params: TranscribeParams) -> dict[str, Any]:
@@ -29,8 +31,9 @@ def check(params: TranscribeParams) -> dict[str, Any]:
 
 
 def local(context: StageContext) -> Transcript:
-    """What this machine hears; utterances are told as they come."""
+    """What this machine hears; utterances are told as they come, before it is known who speaks."""
     started, params = time.monotonic(), context.params
+    share = HEARD_SHARE if params.diarize else 1.0
     regions = msgspec.json.decode(context.file("speech", "speech.json").read_bytes(), type=list[Region])
     partials = Partials(context)
     heard = recognise.recognise(
@@ -45,12 +48,12 @@ def local(context: StageContext) -> Transcript:
             temperature=params.temperature,
             threads=limits.current().threads,
         ),
-        on_progress=context.progress,
+        on_progress=lambda fraction: context.progress(share * fraction),
         on_utterance=partials.add,
     )
     partials.flush()
     return build(
-        heard.utterances,
+        _told_apart(context, heard.utterances, share) if params.diarize else heard.utterances,
         language=heard.language,
         language_probability=heard.language_probability,
         duration=facts_of(context).duration,
@@ -58,6 +61,20 @@ def local(context: StageContext) -> Transcript:
         processing_time=time.monotonic() - started,
         translated=params.translate,
     )
+
+
+def _told_apart(context: StageContext, heard: Sequence[Utterance], begun: float) -> list[Utterance]:
+    """The utterances anew, each of one speaker. `begun`: the share of the stage's time that has passed."""
+    words = [word for utterance in heard for word in utterance.words]
+    if not words:
+        return []
+    turns = speakers.turns(
+        context.file("audio", "speech.wav"),
+        speakers=context.params.speakers,
+        threads=limits.current().threads,
+        on_progress=lambda fraction: context.progress(begun + (1 - begun) * fraction, "telling speakers apart"),
+    )
+    return utterances_of(speakers.label(words, turns))
 
 
 def bought(context: StageContext) -> Transcript:

@@ -52,8 +52,16 @@ class TranscribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, msgspec.Meta(ge=0, le=1, description="Where decoding begins: 0 takes the likeliest words, more guesses.")
     ] = 0.0
     diarize: Annotated[
-        bool, msgspec.Meta(description="Tell speakers apart: Deepgram does, the other engines warn that they cannot.")
+        bool,
+        msgspec.Meta(description="Tell speakers apart: `local` and Deepgram do, OpenAI's protocol cannot, and warns."),
     ] = False
+    speakers: (
+        Annotated[
+            int,
+            msgspec.Meta(ge=1, le=20, description="With `local` and `diarize`: how many people speak, if it is known."),
+        ]
+        | None
+    ) = None
     summarize: Annotated[
         bool,
         msgspec.Meta(
@@ -92,5 +100,7 @@ class TranscribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.corrections and self.corrected_text is not None:
             raise ValueError("a transcript is corrected by utterances, or as a whole text, not both")
+        if self.speakers is not None and not (self.diarize and self.engine == "local"):
+            raise ValueError("speakers is of use with the engine local and diarize only")
         if len({one.utterance for one in self.corrections}) < len(self.corrections):
             raise ValueError("an utterance is corrected once")

@@ -41,7 +41,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory, base_model: Path) -> Run:
     weights.configure(base_model.parent, offline=True)
     root = tmp_path_factory.mktemp("spoken")
     source = FIXTURES / "speech_librivox_austen" / "austen_joined.wav"
-    return run_pipeline(pipeline, source, root, TranscribeParams(diarize=True, summarize=True))
+    return run_pipeline(pipeline, source, root, TranscribeParams(summarize=True))
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_the_job_is_told_what_its_input_is(spoken: Run) -> None:
 
 
 def test_what_no_engine_can_do_is_a_warning(spoken: Run) -> None:
-    assert codes(spoken) == ["diarization_unavailable", "summary_unavailable"]
+    assert codes(spoken) == ["summary_unavailable"]
 
 
 def test_all_artifacts_are_there_and_marked(spoken: Run) -> None:
