@@ -18,7 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from callsheet.actors.accepted import as_submitted
+from callsheet.actors.clock import wall_clock
 from callsheet.actors.errors import CorruptRecord, MailboxFull, NoAnswer, Unavailable
 from callsheet.actors.failpoints import failpoint
 from callsheet.actors.keys import PARTITIONS, PartitionKeys, new_job_id, partition_of
@@ -39,6 +39,7 @@ from callsheet.actors.wire import (
 from callsheet.jobs.draft import Outcome
 from callsheet.jobs.job import Job, StageState
 from callsheet.jobs.messages import Message, Submit, Undecodable, decode_message
+from callsheet.jobs.rules import as_submitted
 
 MAX_PENDING_ASKS = 10_000
 IDEMPOTENCY_SECONDS = 24 * 3600
@@ -133,7 +134,7 @@ class Jobs:
         if found := await self.job(job):
             return found
         if submission := await self.submission(job):
-            return as_submitted(submission)
+            return as_submitted(submission, wall_clock())
         return await self.job(job)  # its owner may have written it, and dropped the submission, between the two looks
 
     async def stage(self, job: str, stage: str) -> tuple[str, StageState | None]:

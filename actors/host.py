@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable
 
 import redis
 import structlog
 
 from callsheet.actors import performer as performing
+from callsheet.actors.clock import wall_clock
 from callsheet.actors.committer import Committer, JournalDownError, connect
 from callsheet.actors.errors import StoreAway
 from callsheet.actors.failpoints import configure, failpoint
@@ -50,11 +50,6 @@ CARE_SECONDS = 0.5
 SWEEP_SECONDS = 60.0
 ASK_AT_ONCE = 1000  # whether there are jobs to these files: asked one by one, 100,000 that are kept take for ever
 DRAIN_SECONDS = 2.0  # for the webhooks under way: what is cut off is sent twice
-
-
-def wall_clock() -> int:
-    """Milliseconds since the epoch."""
-    return int(time.time() * 1000)
 
 
 def policy_of(settings: Settings) -> Policy:

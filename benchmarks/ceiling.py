@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from benchmarks.stand import PARTITIONS, Stand
 from benchmarks.stories import Told, put_into_mailboxes, unread
+from callsheet.actors.clock import wall_clock
 from callsheet.actors.committer import Committer, connect
 from callsheet.actors.journal import Delivery, Journal
 from callsheet.actors.keys import PartitionKeys, partition_of
@@ -35,7 +36,7 @@ def commits_of(deliveries: Sequence[Delivery]) -> list[Call]:
     """The commits that their owner makes of these messages."""
     notebook, jobs = _Notebook(), dict[str, Job | None]()
     journals = [Journal(cast("Committer", notebook), None, PartitionKeys(n), 1) for n in range(PARTITIONS)]
-    now = int(time.time() * 1000)
+    now = wall_clock()
     for delivery in deliveries:
         old = jobs.get(delivery.job)
         decision = decide(old, delivery.message, now)

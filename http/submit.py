@@ -6,8 +6,8 @@ import falcon.asgi
 import structlog
 from msgspec.structs import replace
 
-from callsheet.actors.accepted import as_submitted
 from callsheet.actors.client import Jobs
+from callsheet.actors.clock import wall_clock
 from callsheet.actors.errors import MailboxFull
 from callsheet.actors.pipelines import Pipelines
 from callsheet.actors.stores.charged import ChargedStore
@@ -26,6 +26,7 @@ from callsheet.http.threads import unbroken
 from callsheet.http.uploads.resources import Uploads
 from callsheet.jobs.job import Job, Origin
 from callsheet.jobs.messages import Submit
+from callsheet.jobs.rules import as_submitted
 
 log = structlog.get_logger("api")
 
@@ -112,7 +113,7 @@ class Submitting:
                 await unbroken(self._store.remove_job, submission.job)
             raise
         log.info("job accepted", job=submission.job, pipeline=submission.pipeline)
-        return await self._jobs.job(submission.job) or as_submitted(submission)
+        return await self._jobs.job(submission.job) or as_submitted(submission, wall_clock())
 
 
 def _origin(req: falcon.asgi.Request) -> Origin:

@@ -93,6 +93,15 @@ def _submit(message: m.Submit, now: int, jitter: float, policy: Policy) -> Decis
         check_graph(message.graph)
     except GraphError as error:
         return _refuse(None, INVALID_GRAPH, str(error))
+    event = _submitted(message, now)
+    draft = Draft(evolve(None, event), now, jitter, policy)
+    if message.callback_own_secret:
+        draft.effect(KeepSecret())
+    draft.advance()
+    return _accept(draft, event)
+
+
+def _submitted(message: m.Submit, now: int) -> e.Event:
     body = e.JobSubmitted(
         message.job,
         message.tenant,
@@ -105,12 +114,12 @@ def _submit(message: m.Submit, now: int, jitter: float, policy: Policy) -> Decis
         message.callback_own_secret,
         message.origin,
     )
-    event = e.Event(1, "JobSubmitted", rfc3339(now), 1, body)
-    draft = Draft(evolve(None, event), now, jitter, policy)
-    if message.callback_own_secret:
-        draft.effect(KeepSecret())
-    draft.advance()
-    return _accept(draft, event)
+    return e.Event(1, "JobSubmitted", rfc3339(now), 1, body)
+
+
+def as_submitted(message: m.Submit, now: int) -> Job:
+    """The job of an accepted submission that its owner has not written yet, as its readers get it: its seq is 0."""
+    return replace(evolve(None, _submitted(message, now)), seq=0)
 
 
 def _submitted_again(job: Job, message: m.Submit) -> Decision:

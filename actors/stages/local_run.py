@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from callsheet.actors.clock import wall_clock
 from callsheet.actors.keys import new_job_id
 from callsheet.actors.stages.child_main import run
 from callsheet.actors.stages.child_wire import Advanced, Done, FromChild, Raised, Said, Showed
@@ -92,7 +93,7 @@ class LocalRun:
         return Succeeded(dispatch.stage, dispatch.token, files, out.data, out.result, out.items, out.input)
 
     def _tell(self, message: Message) -> None:
-        decision = decide(self._job, message, _now_ms())
+        decision = decide(self._job, message, wall_clock())
         if not decision.outcome.ok:
             raise AssertionError(f"{message} was refused: {decision.outcome.code}")
         self._job = decision.job
@@ -112,7 +113,7 @@ class LocalRun:
 
     def _wait_for_a_retry(self) -> None:
         timer = min((t for name, t in self._timers.items() if name.startswith("retry:")), key=lambda t: t.due)
-        time.sleep(max(0, timer.due - _now_ms()) / 1000)
+        time.sleep(max(0, timer.due - wall_clock()) / 1000)
         del self._timers[timer.timer]
         self._tell(Fired(timer.timer, timer.token))
 
@@ -131,7 +132,3 @@ class _Voice:
 
     def send(self, message: Showed) -> None:
         self._told(self._stage, message)
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

@@ -18,8 +18,9 @@ from callsheet.actors import host as hosting
 from callsheet.actors import job_actor, performer
 from callsheet.actors import wire as sending
 from callsheet.actors.blocking import BlockingJobs
+from callsheet.actors.clock import wall_clock
 from callsheet.actors.errors import CorruptRecord, MailboxFull, NoAnswer
-from callsheet.actors.host import Host, wall_clock
+from callsheet.actors.host import Host
 from callsheet.actors.keys import PartitionKeys, new_job_id
 from callsheet.config.settings import Settings
 from callsheet.jobs import messages as m

@@ -9,9 +9,11 @@ from callsheet.jobs import events as e
 from callsheet.jobs import messages as m
 from callsheet.jobs.draft import Policy
 from callsheet.jobs.effects import Dispatch, SetTimer, Tidy, Withdraw
+from callsheet.jobs.evolve import evolve
 from callsheet.jobs.graph import MAX_FAN_OUT, StageSpec
 from callsheet.jobs.job import InputRef
-from tests.jobs.kit import DIAMOND, FAN, LINEAR, START, STRICT_FAN, Play, body, output, types
+from callsheet.jobs.rules import as_submitted, decide
+from tests.jobs.kit import DIAMOND, FAN, HOOK, LINEAR, START, STRICT_FAN, Play, body, output, submission, types
 
 
 def test_a_submission_dispatches_what_needs_nothing_under_a_token_that_is_the_seq_of_the_dispatch() -> None:
@@ -20,6 +22,12 @@ def test_a_submission_dispatches_what_needs_nothing_under_a_token_that_is_the_se
     assert play.dispatches == {2: Dispatch("a", 2, "cpu")}
     assert (play.job.status, play.job.attempt, play.job.params) == ("queued", 1, {"language": "de"})
     assert play.statuses() == {"a": "dispatched", "b": "waiting", "c": "waiting"}
+
+
+def test_until_it_is_written_a_job_reads_as_it_will_with_its_first_event_but_at_seq_0() -> None:
+    message = submission(LINEAR, callback_url=HOOK, language="de")
+    (submitted, *_) = decide(None, message, START).events
+    assert as_submitted(message, START) == replace(evolve(None, submitted), seq=0)
 
 
 def test_a_claim_starts_the_stage_withdraws_the_dispatch_and_sets_both_its_timers() -> None:
