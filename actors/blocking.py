@@ -13,7 +13,6 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from callsheet.actors.errors import NoAnswer, Unavailable
@@ -22,6 +21,7 @@ from callsheet.actors.snapshot import decode_job
 from callsheet.actors.wire import (
     ANSWERS,
     CONNECTION,
+    REDIS_AWAY,
     SEND,
     EventEntry,
     check_sent,
@@ -63,7 +63,7 @@ class BlockingJobs:
         self._post(job, message, mid, answers.channel)
         try:
             return answers.wait_for(mid.encode(), timeout or self._reply_timeout)
-        except (NoAnswer, RedisError, OSError):  # a lost connection costs the answer, never the message
+        except (NoAnswer, *REDIS_AWAY):  # a lost connection costs the answer, never the message
             self._of_this_thread.answers = None  # it may be lost without a word: the next question takes a new one
             raise NoAnswer from None
 
@@ -107,7 +107,7 @@ class BlockingJobs:
             if answers is None:
                 answers = self._of_this_thread.answers = _Answers(self._answers.pubsub())
             answers.begin()
-        except (RedisError, OSError) as error:
+        except REDIS_AWAY as error:
             self._of_this_thread.answers = None
             raise Unavailable(str(error)) from error
         return answers

@@ -26,6 +26,7 @@ from callsheet.actors.snapshot import decode_job
 from callsheet.actors.tasks import end_tasks
 from callsheet.actors.wire import (
     CONNECTION,
+    REDIS_AWAY,
     SEND,
     EventEntry,
     check_sent,
@@ -250,7 +251,7 @@ async def subscription(client: Any, channel: str, ready: asyncio.Event) -> Async
                     raise TimeoutError("the connection is dead, though nobody has closed it")
                 elif time.monotonic() - heard >= QUIET_SECONDS:
                     await pubsub.ping()
-        except (RedisError, OSError):
+        except REDIS_AWAY:
             await asyncio.sleep(0.2)
         finally:
             ready.clear()

@@ -12,7 +12,6 @@ import signal
 import threading
 from collections.abc import Callable
 
-import redis
 import structlog
 
 from callsheet.actors import performer as performing
@@ -37,6 +36,7 @@ from callsheet.actors.tenants.admission import Admission
 from callsheet.actors.tenants.limits import Tenants, limits_of
 from callsheet.actors.webhooks.deliverer import Deliverer
 from callsheet.actors.webhooks.post import Poster
+from callsheet.actors.wire import REDIS_AWAY
 from callsheet.config.process import settle
 from callsheet.config.settings import Settings
 from callsheet.jobs.draft import Policy
@@ -126,7 +126,7 @@ class Host:
     def _leave(self) -> None:
         try:
             self.leases.leave()
-        except (redis.RedisError, OSError):
+        except REDIS_AWAY:
             log.warning("left without saying goodbye: the journal is away")
 
     # -- the loops
@@ -137,7 +137,7 @@ class Host:
                 try:
                     step()
                     self._stopping.wait(every)
-                except (redis.RedisError, OSError, JournalDownError) as error:
+                except (*REDIS_AWAY, JournalDownError) as error:
                     self._journal_away(str(error))
                     self._stopping.wait(0.5)
                 except Exception:  # a bug here must not leave the partitions without an owner
@@ -266,7 +266,7 @@ class Host:
         ended = [owned for owned in going if owned.end()]
         try:
             self.leases.release(map(_held, ended))
-        except (redis.RedisError, OSError):
+        except REDIS_AWAY:
             log.warning("not released: the journal is away", partitions=[owned.number for owned in ended])
             return
         for owned in ended:

@@ -7,7 +7,6 @@ import time
 from typing import Any, assert_never
 
 import msgspec
-import redis
 from msgspec.structs import replace
 
 from callsheet.actors.committer import Committer, JournalDownError
@@ -15,7 +14,7 @@ from callsheet.actors.errors import CorruptRecord
 from callsheet.actors.keys import PartitionKeys, feed_channel
 from callsheet.actors.snapshot import changed_fields, decode_job
 from callsheet.actors.telemetry.metrics import SET_ASIDE, committed
-from callsheet.actors.wire import check_sent, sending
+from callsheet.actors.wire import REDIS_AWAY, check_sent, sending
 from callsheet.jobs.draft import Decision, Outcome
 from callsheet.jobs.effects import (
     ClearTimer,
@@ -80,7 +79,7 @@ class Journal:
         """The job's snapshot. Raises CorruptRecord; JournalDownError when Redis is away."""
         try:
             fields = self._reader.hgetall(self.keys.snapshot(job))
-        except (redis.RedisError, OSError) as error:
+        except REDIS_AWAY as error:
             raise JournalDownError(str(error)) from error
         return decode_job(fields)
 

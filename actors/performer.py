@@ -21,6 +21,7 @@ from callsheet.actors.keys import INTERRUPTS
 from callsheet.actors.ownership import Ownership
 from callsheet.actors.stores.store import ArtifactStore
 from callsheet.actors.tenants.admission import Admission, Entry
+from callsheet.actors.wire import REDIS_AWAY
 from callsheet.jobs.effects import Deliver, Dispatch, Interrupt, KeepSecret, RemoveFiles, Tidy, decode_effect
 from callsheet.jobs.messages import FilesRemoved, Undecodable
 
@@ -28,7 +29,7 @@ log = structlog.get_logger("host")
 RETRY_SECONDS = 1.0
 STOP_SECONDS = 5.0
 FAILED_SECONDS = 30.0  # after an error that nobody expected
-TROUBLE = (BrokerError, redis.RedisError, OSError, Unavailable)
+TROUBLE = (*REDIS_AWAY, BrokerError, Unavailable)  # an effect is tried again after it
 
 
 _Queue = SimpleQueue[tuple[Ownership, OutboxItem] | None]

@@ -30,6 +30,9 @@ ANSWERS: dict[str, Any] = {**CONNECTION, "max_connections": 1024}
 del ANSWERS["timeout"]
 SEND = files("callsheet.actors").joinpath("lua/send.lua").read_text()
 
+# What redis-py raises when a server cannot be reached or cannot write: mostly its own errors, but not always.
+REDIS_AWAY = (RedisError, OSError)
+
 _outcome = msgspec.json.Decoder(Outcome)
 _stage = msgspec.json.Decoder(StageState)
 
@@ -95,5 +98,5 @@ def unavailable() -> Iterator[None]:
     """What goes wrong with Redis is Unavailable to the caller."""
     try:
         yield
-    except (RedisError, OSError) as error:
+    except REDIS_AWAY as error:
         raise Unavailable(f"the journal cannot be reached or cannot write ({type(error).__name__})") from error

@@ -11,10 +11,10 @@ import contextlib
 from typing import Any, Protocol
 
 import structlog
-from redis.exceptions import RedisError
 
 from callsheet.actors.errors import CallsheetError
 from callsheet.actors.tasks import RETRY_SECONDS, end_tasks, rings
+from callsheet.actors.wire import REDIS_AWAY
 
 log = structlog.get_logger("api")
 LOOK_SECONDS = 2.0
@@ -67,7 +67,7 @@ class Pokes:
             for channel in mine:
                 del self._bells[channel]
             if self._pubsub is not None and mine:
-                with contextlib.suppress(RedisError, OSError):
+                with contextlib.suppress(*REDIS_AWAY):
                     await self._pubsub.unsubscribe(*mine)
 
     async def close(self) -> None:
@@ -80,7 +80,7 @@ class Pokes:
         self._bells |= dict.fromkeys(channels, bell)
         async with self._subscribing:
             if self._pubsub is not None:
-                with contextlib.suppress(RedisError, OSError):  # the listener subscribes to all when it reconnects
+                with contextlib.suppress(*REDIS_AWAY):  # the listener subscribes to all when it reconnects
                     await self._pubsub.subscribe(*channels)
 
     async def _listen(self) -> None:
@@ -90,7 +90,7 @@ class Pokes:
                 while True:
                     # Not `listen`, which would never look whether the connection still lives.
                     self._ring(await pubsub.get_message(timeout=PATIENCE_SECONDS))
-            except (RedisError, OSError):
+            except REDIS_AWAY:
                 await asyncio.sleep(RETRY_SECONDS)
             finally:
                 await self._disconnect()
@@ -111,5 +111,5 @@ class Pokes:
     async def _disconnect(self) -> None:
         async with self._subscribing:
             pubsub, self._pubsub = self._pubsub, None
-            with contextlib.suppress(RedisError, OSError):
+            with contextlib.suppress(*REDIS_AWAY):
                 await pubsub.aclose()

@@ -10,6 +10,7 @@ import structlog
 
 from callsheet.actors.keys import INTERRUPTS
 from callsheet.actors.outage import Outage
+from callsheet.actors.wire import REDIS_AWAY
 
 log = structlog.get_logger("worker")
 PATIENCE = 1.0
@@ -36,7 +37,7 @@ class Interrupts:
         while not self._closing.is_set():
             try:
                 self._listen()
-            except (redis.RedisError, OSError) as error:
+            except REDIS_AWAY as error:
                 self._outage.goes_on(error)
                 self.listening.clear()
                 self._closing.wait(PATIENCE)

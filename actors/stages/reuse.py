@@ -14,7 +14,6 @@ from pathlib import Path
 
 import msgspec
 import structlog
-from redis.exceptions import RedisError
 
 from callsheet.actors.blocking import BlockingJobs
 from callsheet.actors.committer import connect
@@ -23,6 +22,7 @@ from callsheet.actors.stages.shelf import fetch
 from callsheet.actors.stores.store import ArtifactStore
 from callsheet.actors.tenants.limits import Tenants, limits_of
 from callsheet.actors.tenants.names import ReuseKeys
+from callsheet.actors.wire import REDIS_AWAY
 from callsheet.config.settings import Settings
 from callsheet.jobs.events import StageSucceeded, decode_event
 from callsheet.jobs.job import FileRef, Job
@@ -72,7 +72,7 @@ class Reuse:
             if found is not None:
                 waits()
                 self._bring(found, folder)
-        except (CallsheetError, StageError, RedisError, OSError, ValueError) as error:  # ValueError: it cannot be read
+        except (CallsheetError, StageError, *REDIS_AWAY, ValueError) as error:  # ValueError: it cannot be read
             log.warning("nothing is reused", job=job.id, stage=stage, why=str(error))
             return None
         return found
@@ -83,7 +83,7 @@ class Reuse:
             return
         try:
             self._note(ReuseKeys(job.tenant), key, job.id, stage, seq)
-        except (CallsheetError, RedisError, OSError):
+        except (CallsheetError, *REDIS_AWAY):
             pass  # it will be made again, then
         except Exception:  # a bug here must not cost the stage that the worker was handed with this success
             log.exception("not noted for reuse", job=job.id, stage=stage)

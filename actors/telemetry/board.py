@@ -16,10 +16,10 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
-from redis.exceptions import RedisError
 
 from callsheet.actors.committer import connect
 from callsheet.actors.telemetry.metrics import REGISTRY
+from callsheet.actors.wire import REDIS_AWAY
 
 log = structlog.get_logger("metrics")
 EVERY_SECONDS = 2.0
@@ -95,7 +95,7 @@ class Board:
             pipe.zrem(BOARD, self._process)
             pipe.delete(_key(self._process))
             pipe.execute()
-        except (RedisError, OSError):
+        except REDIS_AWAY:
             pass  # it expires
         self._redis.close()
 
@@ -126,7 +126,7 @@ class Board:
         while True:
             try:
                 self.write()
-            except (RedisError, OSError) as error:
+            except REDIS_AWAY as error:
                 log.debug("figures not written", why=str(error))
             if self._stopping.wait(EVERY_SECONDS):
                 return

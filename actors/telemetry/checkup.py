@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-from redis.exceptions import NoPermissionError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from callsheet.actors.committer import connect
 from callsheet.actors.errors import CallsheetError
@@ -15,12 +15,12 @@ from callsheet.actors.pipelines import PipelineError, load_pipelines
 from callsheet.actors.stores.opening import open_store
 from callsheet.actors.telemetry.board import Board
 from callsheet.actors.tenants.keyring import KeyStore
+from callsheet.actors.wire import REDIS_AWAY
 from callsheet.config.redis_server import OLDEST
 from callsheet.config.settings import Settings, SettingsError
 
 ANSWER_SECONDS = 2.0
 MOST_SKEW = 2.0  # seconds; the broker takes the workers' clocks, and gives up a worker after 10 s of silence
-AWAY = (RedisError, OSError)
 
 
 class Finding(NamedTuple):
@@ -52,7 +52,7 @@ def look_at_servers(settings: Settings, journal_url: str, broker_url: str) -> It
         yield from _keys(settings, journal)
         yield from _hosts(journal)
         yield from _workers(settings, Board(broker_url, "doctor"))
-    except AWAY as error:
+    except REDIS_AWAY as error:
         yield Finding("redis", "problem", f"did not answer while it was looked at ({error})", "ask again")
 
 
@@ -88,7 +88,7 @@ def _reachable(check: str, client: Any) -> Iterator[Finding]:
     name = "CALLSHEET_REDIS_URL" if check == "journal" else "CALLSHEET_BROKER_URL"
     try:
         info = client.info("server")
-    except AWAY as error:
+    except REDIS_AWAY as error:
         yield Finding(check, "problem", f"does not answer ({error})", f"start it, or correct {name}")
         return
     version = str(info["redis_version"])

@@ -12,19 +12,18 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from redis.exceptions import RedisError
 
 from callsheet.actors.committer import connect
 from callsheet.actors.errors import Unavailable
 from callsheet.actors.keys import HOSTS, PartitionKeys
 from callsheet.actors.telemetry.board import Board, merged
-from callsheet.actors.wire import fixed_partitions
+from callsheet.actors.wire import REDIS_AWAY, fixed_partitions
 from callsheet.config.settings import Settings
 
 QUEUES = ("cpu", "io", "gpu")
 ANSWER_SECONDS = 2.0
 MEDIA_TYPE = CONTENT_TYPE_LATEST
-AWAY = (RedisError, OSError, Unavailable)
+AWAY = (*REDIS_AWAY, Unavailable)
 
 
 class Figures:

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 import redis.asyncio as aioredis
 import structlog
-from redis.exceptions import RedisError
 
 from callsheet.actors.tenants.names import bucket
+from callsheet.actors.wire import REDIS_AWAY
 
 log = structlog.get_logger("api")
 PATIENCE_SECONDS = 2.0
@@ -50,7 +50,7 @@ class Rates:
             return None
         try:
             allowed, remaining, reset, wait = await self._script(keys=[bucket(who)], args=[MICROS / rate, burst])
-        except (RedisError, OSError) as error:
+        except REDIS_AWAY as error:
             self._away_until = time.monotonic() + PAUSE_SECONDS
             log.warning("requests are not counted", why=type(error).__name__)
             return None

@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-import redis
 import structlog
 
 from callsheet.actors.committer import JournalDownError
@@ -28,6 +27,7 @@ from callsheet.actors.telemetry.metrics import WEBHOOKS
 from callsheet.actors.webhooks.lanes import Lane, Lanes
 from callsheet.actors.webhooks.post import Poster, Result, WebhookRequest
 from callsheet.actors.webhooks.signing import of_job, of_tenant
+from callsheet.actors.wire import REDIS_AWAY
 from callsheet.jobs.effects import Deliver
 from callsheet.jobs.events import decode_event
 from callsheet.jobs.job import Job
@@ -40,7 +40,7 @@ AT_ONCE, OF_A_TENANT, AT_A_DESTINATION = 256, 128, 4
 WAITING, WAITING_IN_A_LANE = 5_000, 500
 STOP_SECONDS = 5.0
 PATIENCE_SECONDS = 1.0  # between tries to tell the job, or to read it, while the journal is away
-AWAY = (JournalDownError, MailboxFull, redis.RedisError, OSError)
+AWAY = (*REDIS_AWAY, JournalDownError, MailboxFull)
 
 Report = Delivered | DeliveryFailed | DeliveryPostponed
 
