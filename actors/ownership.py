@@ -75,11 +75,6 @@ class Ownership:
         """Messages handed over and not yet handled."""
         return self._in_flight
 
-    @property
-    def actors(self) -> int:
-        """Job actors in memory."""
-        return len(self._seats)
-
     def end(self) -> bool:
         """Stop acting as the owner. Unhandled messages stay in the mailbox for the next one. False if it was over."""
         with self._lock:

@@ -16,13 +16,6 @@ from callsheet.jobs.states import ABSENT, next_stage_status, next_status
 MOVING = (e.StageProgressed, e.StageSucceeded, e.StageExpanded, e.JobRetried)  # what the job's progress depends on
 
 
-def evolve_all(job: Job | None, events: Iterable[e.Event]) -> Job | None:
-    """The snapshot after these events."""
-    for event in events:
-        job = evolve(job, event)
-    return job
-
-
 def evolve(job: Job | None, event: e.Event) -> Job:
     """The snapshot after one event, which must be the next one and in the table."""
     status = next_status(job.status if job else ABSENT, type(event.data))

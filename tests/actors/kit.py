@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from callsheet.actors.snapshot import changed_fields
 from callsheet.jobs import messages as m
 from callsheet.jobs.draft import Policy
 from callsheet.jobs.events import Event, decode_event
-from callsheet.jobs.evolve import evolve_all
+from callsheet.jobs.evolve import evolve
 from callsheet.jobs.graph import RetryPolicy, StageSpec
 from callsheet.jobs.job import InputRef, Job
 
@@ -80,7 +81,7 @@ def check_job(client: Any, keys: PartitionKeys, job: str) -> Job:
     for entry in log:
         event = entry.event
         assert (event.seq, event.type) == (entry.seq, entry.type)
-    folded = evolve_all(None, [entry.event for entry in log])
+    folded = reduce(evolve, (entry.event for entry in log), None)
     assert folded is not None
     assert client.hgetall(keys.snapshot(job)) == as_hash(folded), "I2: the snapshot is not what the log adds up to"
     epochs = [entry.epoch for entry in log]

@@ -270,7 +270,7 @@ class Partition(RuleBasedStateMachine):
     def idle_actors_are_retired(self) -> None:
         if not self.host.frozen:
             self.host.owner.retire_idle(0)
-            assert self.host.owner.actors == 0
+            assert len(self.host.owner._seats) == 0
 
     # -- effects
 

@@ -127,7 +127,7 @@ def test_a_message_that_cannot_even_be_set_aside_costs_the_partition_and_leaves_
     assert host.handle_next()
     assert host.handle_next()
     host.thaw()
-    assert (host.owner.lost, host.owner.in_flight, host.owner.actors) == (True, 0, 0)
+    assert (host.owner.lost, host.owner.in_flight, len(host.owner._seats)) == (True, 0, 0)
     assert client.xlen(KEYS.mailbox) == 3
     assert new_host().handle_next()
     check_job(client, KEYS, job)

@@ -141,7 +141,7 @@ def test_a_record_that_cannot_be_read_costs_its_own_messages_only(house: House, 
     good, bad = house.submit(), house.submit()
     eventually(lambda: host.owned[0].in_flight == 0)
     host.owned[0].retire_idle(0)
-    assert host.owned[0].actors == 0
+    assert len(host.owned[0]._seats) == 0
     if field == "stages":
         house.client.hset(KEYS.snapshot(bad), "graph", b"not JSON")
     elif field == "order":
@@ -282,12 +282,12 @@ def test_finished_jobs_leave_nothing_in_the_host_and_idle_ones_no_thread(house: 
     eventually(lambda: house.client.xlen(KEYS.mailbox) == 0)
     statuses = {house.client.hget(KEYS.snapshot(job), "status") for job in jobs}
     assert statuses == {b'"completed"'}
-    eventually(lambda: sum(o.actors for o in host.owned.values()) == 0)
+    eventually(lambda: sum(len(o._seats) for o in host.owned.values()) == 0)
     eventually(lambda: len(pykka.ActorRegistry.get_all()) <= registered)
     idle = [house.submit() for _ in range(100)]
-    assert sum(o.actors for o in host.owned.values()) <= 100
+    assert sum(len(o._seats) for o in host.owned.values()) <= 100
     assert threading.active_count() <= threads + 2
-    eventually(lambda: sum(o.actors for o in host.owned.values()) == 0, why="idle actors stay in memory")
+    eventually(lambda: sum(len(o._seats) for o in host.owned.values()) == 0, why="idle actors stay in memory")
     house.complete(idle[0])
 
 
@@ -297,11 +297,11 @@ def test_a_lost_partition_leaves_nothing_in_the_host(house: House) -> None:
     registered = len(pykka.ActorRegistry.get_all())
     jobs = [house.submit() for _ in range(50)]
     owned = host.owned[0]
-    assert owned.actors == 50
+    assert len(owned._seats) == 50
     house.client.incr(KEYS.epoch)  # somebody else has it
     house.jobs.tell(jobs[0], m.Cancel())
     eventually(lambda: owned.lost)
-    eventually(lambda: owned.actors == 0)
+    eventually(lambda: len(owned._seats) == 0)
     eventually(lambda: len(pykka.ActorRegistry.get_all()) <= registered + 1, why="actors of a lost partition stay")
     eventually(lambda: house.jobs.job(jobs[0]).status == "cancelled")  # type: ignore[union-attr]
     house.complete(jobs[1])
