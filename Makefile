@@ -34,7 +34,7 @@ format: $(VENV)/test.stamp ## Check the formatting; FIX=1 rewrites
 lint: $(VENV)/test.stamp ## Check the code with ruff; FIX=1 repairs
 	@$(BIN)/ruff check $(if $(FIX),--fix) .
 
-types: $(VENV)/test.stamp ## Check the types, strictly
+types: $(VENV)/test.stamp ## Check the types, strictly, those of the tests and benchmarks too
 	@$(BIN)/mypy
 
 layers: $(VENV)/test.stamp ## Check who imports whom

@@ -23,7 +23,7 @@ from callsheet.pipelines.declare import Pipeline
 from tests.house.running import free_port
 
 LOOK = {"mode": "look", "look": "warm"}
-CLIPS = {"target_clips": 2, "clip_min_seconds": 10, "clip_max_seconds": 12}
+CLIPS: dict[str, Any] = {"target_clips": 2, "clip_min_seconds": 10, "clip_max_seconds": 12}
 CLIPS |= {"output_format": "horizontal", "hook": False}
 SECONDS = 30  # of film
 TURNS = 6

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import redis
 
@@ -85,8 +85,8 @@ class RedisServer:
         """Let a frozen server go on."""
         os.kill(self.pid, signal.SIGCONT)
 
-    def client(self, *, decode: bool = False) -> redis.Redis:
-        """A client of this server; the caller closes it."""
+    def client(self, *, decode: bool = False) -> Any:
+        """A client of this server; the caller closes it. Any: see `connect` of actors/committer.py."""
         return redis.Redis.from_url(self.url, decode_responses=decode)
 
     def flush(self) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], seconds: float = 60.0, why: str = "") -> T:
+def eventually(look: Callable[[], T | Literal[False] | None], seconds: float = 60.0, why: str = "") -> T:
     """The first answer of `look` that is true; fails, with the last answer, when none is within that time."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
@@ -18,7 +18,7 @@ def eventually(look: Callable[[], T], seconds: float = 60.0, why: str = "") -> T
     return found
 
 
-def within(look: Callable[[], T], seconds: float) -> T:
+def within(look: Callable[[], T | Literal[False] | None], seconds: float) -> T:
     """The first answer of `look` that is true, for what is promised to come within so many seconds.
 
     Of the time from one look to the next a tenth of a second counts at most: what is more, the machine stood still.

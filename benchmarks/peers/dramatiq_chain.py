@@ -16,7 +16,7 @@ QUEUE = "chain"
 
 
 def _broker(path: str) -> RedisBroker:
-    return RedisBroker(client=redis.Redis(unix_socket_path=path))  # type: ignore[no-untyped-call]
+    return RedisBroker(client=redis.Redis(unix_socket_path=path))
 
 
 def declare(broker: RedisBroker) -> dramatiq.Actor[[str], None]:

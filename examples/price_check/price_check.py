@@ -9,9 +9,10 @@ in `places.json` beside this file, each a URL that answers with a JSON object `{
 
 import csv
 import json
+from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
 import msgspec
@@ -79,12 +80,12 @@ def compare(run: StageContext) -> StageOutput:
     with (run.folder / "prices.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["product", "place", "expected", "found", "verdict"], *rows])
     verdicts = [row[-1] for row in rows]
-    result = {verdict: verdicts.count(verdict) for verdict in ("ok", "differs", "missing")}
+    result: dict[str, Any] = {verdict: verdicts.count(verdict) for verdict in ("ok", "differs", "missing")}
     result["places"] = [answer["place"] for answer in answers]
     return StageOutput(files=(OutputFile("prices.csv", "text/csv", artifact=True),), result=result)
 
 
-def _at_most(answer: httpx.Response, limit: int):
+def _at_most(answer: httpx.Response, limit: int) -> Iterator[bytes]:
     taken = 0
     for piece in answer.iter_bytes():
         taken += len(piece)

@@ -75,7 +75,7 @@ class RehearsalHost:
             perform=self.performer.perform,
             on_handled=self._handled,
         )
-        self.owner.jitter = lambda: 0.0  # type: ignore[method-assign]  # the model has no dice
+        self.owner.jitter = lambda: 0.0  # the model has no dice
         self.freeze_at = ""
         self.frozen = ""  # the job whose actor stands still
         self.received = 0

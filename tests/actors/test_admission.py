@@ -101,6 +101,16 @@ def run(jobs: BlockingJobs, job: str, *, fails: bool = False) -> None:
     assert jobs.ask(job, ending).ok
 
 
+def wait_for_offers(client: Any, jobs: list[str]) -> None:
+    """Until the broker has the stages of just these jobs."""
+    eventually(lambda: offered(client) == set(jobs))
+
+
+def some_offered(client: Any, count: int) -> set[str]:
+    """The jobs whose stage the broker has, once there are so many."""
+    return eventually(lambda: now if len(now := offered(client)) == count else None)
+
+
 def test_the_oldest_are_at_work_and_each_end_lets_the_next_one_in(
     make_host: Callable[[], Host], jobs: BlockingJobs, client: Any
 ) -> None:
@@ -111,7 +121,7 @@ def test_the_oldest_are_at_work_and_each_end_lets_the_next_one_in(
     assert [jobs.stage(job, "a")[0] for job in made] == ["queued"] * 7
     for n, fails in enumerate([False, True, False]):
         run(jobs, made[n], fails=fails)
-        eventually(lambda n=n: offered(client) == set(made[n + 1 : n + 3]), why=f"after {n + 1} have ended")
+        wait_for_offers(client, made[n + 1 : n + 3])
         assert open_jobs(client) == made[n + 1 :]
     assert kept_back(client) >= 2
 
@@ -152,7 +162,7 @@ def test_over_hosts_there_are_never_more_at_work_and_all_get_their_turn(
     made = submit(jobs, 10)
     order = random.Random(7)
     for left in range(10, 0, -1):
-        ready = eventually(lambda left=left: (now := offered(client)) and len(now) == min(2, left) and now)
+        ready = some_offered(client, min(2, left))
         assert ready <= set(open_jobs(client)[:2])
         run(jobs, order.choice(sorted(ready)), fails=order.random() < 0.3)
     assert {jobs.stage(job, "a")[0] for job in made} <= set(ENDED)

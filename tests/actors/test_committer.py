@@ -44,7 +44,7 @@ def test_each_caller_gets_the_answer_to_its_own_call(committer: Committer, journ
         entry = send(committer, f"m{n}")
         with journal_server.client() as client:
             ((_, fields),) = client.xrange(KEYS.mailbox, entry, entry)
-            return fields[b"mid"] == f"m{n}".encode()
+            return bool(fields[b"mid"] == f"m{n}".encode())
 
     with ThreadPoolExecutor(32) as callers:
         assert all(callers.map(call, range(600)))

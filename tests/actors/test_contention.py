@@ -229,7 +229,7 @@ def _third_host_comes_and_goes(hosts: list[HostProcess], folder: Path, redis_url
 def epochs(server: RedisServer) -> list[Any]:
     """Under which each partition is owned."""
     with server.client() as client:
-        return list(client.mget([PartitionKeys(number).epoch for number in range(PARTITIONS)]))  # type: ignore[arg-type]
+        return list(client.mget([PartitionKeys(number).epoch for number in range(PARTITIONS)]))
 
 
 def _trace(event: Event) -> str:
@@ -246,8 +246,8 @@ def test_the_old_way_loses_updates_under_the_same_load_and_the_checks_see_it(
         for job in jobs:
             server.set(f"blob:{job}", json.dumps({"seq": 0, "status": "queued", "lines": []}))
         accepted = contend("blob", redis_url, jobs)
-        lines = {job: json.loads(server.get(f"blob:{job}"))["lines"] for job in jobs}  # type: ignore[arg-type]
-        events = {job: [json.loads(raw) for raw in server.lrange(f"events:{job}", 0, -1)] for job in jobs}  # type: ignore[union-attr]
+        lines = {job: json.loads(server.get(f"blob:{job}"))["lines"] for job in jobs}
+        events = {job: [json.loads(raw) for raw in server.lrange(f"events:{job}", 0, -1)] for job in jobs}
     kept = {job: list(enumerate(marks, 1)) for job, marks in lines.items()}
     assert any(complaint.startswith("lost") for complaint in complaints(accepted, kept))
     orders = {job: [(e["seq"], e["mark"] if e["kind"] == "log" else "") for e in events[job]] for job in jobs}

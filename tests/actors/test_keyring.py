@@ -66,7 +66,7 @@ def test_a_guess_is_compared_with_every_key_wherever_it_is_found(
         compared.append(one)
         return compare(one, other)
 
-    monkeypatch.setattr(keyring_module.hmac, "compare_digest", counting)
+    monkeypatch.setattr(hmac, "compare_digest", counting)
     for secret, times in [(made[0], 1), (made[2], 1), (made[4], 1), (f"csk_{'A' * 43}", 2)]:
         compared.clear()
         asyncio.run(shown(redis_url, secret))

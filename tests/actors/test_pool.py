@@ -7,6 +7,7 @@ import inspect
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -203,7 +204,12 @@ def test_work_that_raises_costs_no_thread(pool: Pool) -> None:
 def test_a_pool_stops_once_its_work_is_done() -> None:
     pool = Pool(2, "ending")
     done: list[int] = []
+
+    def work(n: int) -> None:
+        time.sleep(0.001)
+        done.append(n)
+
     for n in range(10):
-        pool.submit(lambda n=n: (time.sleep(0.001), done.append(n)))  # type: ignore[misc]
+        pool.submit(partial(work, n))
     pool.stop()
     assert (sorted(done), threads_of(pool)) == (list(range(10)), 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pysubs2
@@ -34,8 +35,8 @@ def test_each_format_of_one_transcription(ai: openai.OpenAI, jfk: Path) -> None:
         model="whisper-1", file=jfk, language="en", extra_headers=key
     )
     assert plain.parse().text == text
-    told = {
-        name: ai.audio.transcriptions.create(  # type: ignore[call-overload]
+    told: dict[str, Any] = {
+        name: ai.audio.transcriptions.create(
             model="whisper-1", file=jfk, language="en", response_format=name, extra_headers=key
         )
         for name in ("text", "srt", "vtt", "verbose_json")
@@ -53,7 +54,7 @@ def test_each_format_of_one_transcription(ai: openai.OpenAI, jfk: Path) -> None:
 def test_a_file_that_is_no_recording_is_a_bad_request_also_for_who_streams(ai: openai.OpenAI) -> None:
     for stream in (False, True):
         with pytest.raises(openai.BadRequestError) as error:
-            ai.audio.transcriptions.create(  # type: ignore[call-overload]
+            ai.audio.transcriptions.create(
                 model="whisper-1", file=("talk.mp3", b"This is no sound at all.\n" * 100), stream=stream
             )
         assert error.value.param == "file"

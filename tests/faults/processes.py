@@ -132,15 +132,13 @@ class Workers:
         with self._lock:
             self.delivered[job, stage, token] += 1
         name = f"w-{threading.get_ident()}-{time.monotonic_ns()}"
-        while not self.stopping.is_set():
+        outcome = None
+        while outcome is None and not self.stopping.is_set():
             try:
                 outcome = self._jobs.ask(job, m.Claim(stage, token, name), timeout=2.0)
-                break
             except CallsheetError:
                 self.stopping.wait(0.1)
-        else:
-            return
-        if not outcome.ok:
+        if outcome is None or not outcome.ok:
             return
         with self._lock:
             self.granted[job, stage, token] += 1

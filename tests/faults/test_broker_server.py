@@ -17,8 +17,8 @@ from tests.waiting import eventually, within
 def offered(service: Service) -> int:
     """Dispatches that the broker holds and nobody has fetched; how often each does not matter."""
     with service.broker.client() as broker:
-        names: list[Any] = broker.lrange("dramatiq:cpu", 0, -1)  # type: ignore[assignment]
-        found: list[Any] = broker.hmget("dramatiq:cpu.msgs", names) if names else []  # type: ignore[assignment]
+        names: list[Any] = broker.lrange("dramatiq:cpu", 0, -1)
+        found: list[Any] = broker.hmget("dramatiq:cpu.msgs", names) if names else []
         return len({tuple(Message.decode(raw).args) for raw in found if raw})
 
 

@@ -50,7 +50,7 @@ def more(service: Service, count: int) -> Callable[[], bool]:
 def test_away_for_longer_than_a_worker_may_be_silent_it_costs_no_stage_that_runs(service: Service) -> None:
     service.host().ready()
     (job,) = service.submit(1)
-    token = eventually(lambda: (found := service.jobs.job(job)) and found.stages["a"].token)
+    token = eventually(lambda: found.stages["a"].token if (found := service.jobs.job(job)) else None)
     assert service.jobs.ask(job, m.Claim("a", token, "w")).ok
     timers, alive = service.keys(job).timers, f"{job}|alive:a"
     due = service.client.zscore(timers, alive)
@@ -176,7 +176,7 @@ def disk(make_disk: Callable[[Path, int], SmallDisk], tmp_path: Path) -> SmallDi
 
 
 def dead(server: RedisServer) -> bool:
-    return psutil.Process(server.pid).status() == psutil.STATUS_ZOMBIE
+    return bool(psutil.Process(server.pid).status() == psutil.STATUS_ZOMBIE)
 
 
 def test_its_disk_full_it_ends_and_with_room_again_it_has_all_it_accepted(
@@ -193,8 +193,7 @@ def test_its_disk_full_it_ends_and_with_room_again_it_has_all_it_accepted(
             eventually(more(service, 25))
             disk.fill(leave=64 << 10)
             eventually(lambda: dead(service.journal), why="it goes on without a disk")
-            for request in (api.submit, lambda: httpx.get(f"{api.url}/v1/jobs/{service.accepted[0]}", timeout=60)):
-                answer = request()
+            for answer in (api.submit(), httpx.get(f"{api.url}/v1/jobs/{service.accepted[0]}", timeout=60)):
                 assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
                 assert int(answer.headers["retry-after"]) > 0
             assert httpx.get(f"{api.url}/readyz", timeout=60).status_code == 503

@@ -26,6 +26,7 @@ from callsheet.config.settings import Settings
 from callsheet.jobs import messages as m
 from callsheet.jobs.draft import Decision
 from callsheet.jobs.job import Job
+from callsheet.jobs.rules import decide
 from tests.actors.kit import ONE, check_job, submission
 from tests.servers import RedisServer
 from tests.waiting import eventually
@@ -115,7 +116,6 @@ def test_a_rule_that_raises_costs_its_message_and_the_asker_is_told(
 ) -> None:
     house.host()
     good, bad = house.submit(), house.submit(poison=True)
-    decide = job_actor.decide
 
     def broken(job: Job | None, message: m.Message, *rest: Any) -> Decision:
         if job is not None and "poison" in job.params and isinstance(message, m.Cancel):

@@ -99,6 +99,6 @@ class Running:
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
-            return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(TAG) == self.tag
+            return bool(process.status() != psutil.STATUS_ZOMBIE and process.environ().get(TAG) == self.tag)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             return False

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 import pytest
 
 from callsheet.actors.committer import connect
-from callsheet.actors.telemetry import checkup
 from callsheet.actors.telemetry.checkup import Finding, look_at_servers
 from callsheet.config.settings import Settings, environment
 from callsheet.doctor import examine
@@ -76,10 +76,10 @@ def test_a_journal_that_may_lose_jobs_is_a_problem_and_the_exit_code_is_1(
 def test_a_user_that_may_not_publish_is_a_problem(settings: Settings, make_redis: Callable[..., RedisServer]) -> None:
     journal = make_redis("journal")
     with journal.client() as client:
-        client.execute_command("ACL", "SETUSER", "cs", "on", ">word", "~*", "+@all", "resetchannels")  # type: ignore[no-untyped-call]
+        client.execute_command("ACL", "SETUSER", "cs", "on", ">word", "~*", "+@all", "resetchannels")
         url = journal.url.replace("unix://", "unix://cs:word@")
         assert "may not publish" in problems(list(look_at_servers(settings, url, settings.broker)))["journal"]
-        client.execute_command("ACL", "SETUSER", "cs", "&cs:*")  # type: ignore[no-untyped-call]
+        client.execute_command("ACL", "SETUSER", "cs", "&cs:*")
         assert "journal" not in problems(list(look_at_servers(settings, url, settings.broker)))
 
 
@@ -109,7 +109,7 @@ def test_a_service_for_the_network_without_a_key_is_a_problem(settings: Settings
 def test_a_clock_that_is_wrong_is_a_problem(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     client = connect(settings.journal)
     seconds, _ = client.time()
-    monkeypatch.setattr(checkup.time, "time", lambda: seconds - 3600.0)
+    monkeypatch.setattr(time, "time", lambda: seconds - 3600.0)
     found = list(look_at_servers(settings, settings.journal, settings.broker))
     assert problems(found)["clock"].startswith("this machine is -36")
     client.close()

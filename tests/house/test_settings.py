@@ -131,7 +131,7 @@ def test_one_address_is_enough_for_a_role(journal: str, broker: str) -> None:
     """The queues are in the next database then, as redis-py reads addresses."""
     settings = load_settings(redis_url=journal)
     assert settings.broker == broker
-    one, next_one = (parse_url(url) for url in (journal, broker))
+    one, next_one = (parse_url(url) for url in (journal, broker))  # type: ignore[no-untyped-call]
     assert {**one, "db": one.get("db", 0) + 1} == next_one
 
 

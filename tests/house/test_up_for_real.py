@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,11 @@ def ended(api: httpx.Client, id_: str) -> dict[str, Any]:
     return job(api, id_)
 
 
+def becomes(api: httpx.Client, id_: str, statuses: Collection[str]) -> None:
+    """Until the job is in one of these."""
+    eventually(lambda: status(api, id_) in statuses, 90)
+
+
 def as_it_says(up: Running, folder: Path) -> str:
     """Type what it says under `Try it`, in another folder: the job's id."""
     (command,) = re.findall(r"^Try it:  (curl .*)$", up.text, re.MULTILINE)
@@ -111,10 +116,10 @@ def test_whichever_role_is_killed_comes_back_and_the_job_completes(start: Start,
     up, api = start()
     for role in ("host", "worker-cpu", "api", "redis-journal", "redis-broker"):
         id_ = submit(api, jfk)
-        eventually(lambda id_=id_: status(api, id_) in BEGUN)
+        becomes(api, id_, BEGUN)
         os.kill(up.pid_of(role), signal.SIGKILL)
         up.until(f"starting again name={role}")
-        eventually(lambda id_=id_: status(api, id_) in TERMINAL, 90)
+        becomes(api, id_, TERMINAL)
         assert (role, status(api, id_)) == (role, "completed")
         eventually(lambda: api.get("/readyz").is_success)
 

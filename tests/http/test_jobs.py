@@ -160,11 +160,12 @@ def test_the_list_goes_page_by_page_newest_first(api: Api, client: httpx.Client)
         seen += [job["id"] for job in page["jobs"]]
         cursor = f"&cursor={page['next']}"
     assert seen[:5] == list(reversed(made))
-    everything, cursor = list[str](), ""
-    while cursor is not None:
+    everything, more = list[str](), True
+    cursor = ""
+    while more:
         page = client.get(f"/v1/jobs?limit=200{cursor}").json()
         everything += [job["id"] for job in page["jobs"]]
-        cursor = f"&cursor={page['next']}" if page["next"] else None
+        cursor, more = f"&cursor={page['next']}", page["next"] is not None
     assert len(everything) == len(set(everything))
 
 
@@ -172,12 +173,13 @@ def test_the_list_may_be_of_one_status(api: Api, client: httpx.Client) -> None:
     made = [api.submit().json()["id"] for _ in range(4)]
     for job in made[1::2]:
         client.post(f"/v1/jobs/{job}/cancel").raise_for_status()
-    cancelled, cursor = list[str](), ""
-    while cursor is not None and len(cancelled) < 2:
+    cancelled, more = list[str](), True
+    cursor = ""
+    while more and len(cancelled) < 2:
         page = client.get(f"/v1/jobs?status=cancelled&limit=1{cursor}").json()
         assert {job["status"] for job in page["jobs"]} <= {"cancelled"}
         cancelled += [job["id"] for job in page["jobs"]]
-        cursor = f"&cursor={page['next']}" if page["next"] else None
+        cursor, more = f"&cursor={page['next']}", page["next"] is not None
     assert cancelled == made[3:0:-2]
     for wrong in ("done", "", ["failed", "cancelled"]):
         refused = client.get("/v1/jobs", params={"status": wrong})

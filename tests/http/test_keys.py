@@ -132,9 +132,9 @@ def test_without_a_good_key_every_answer_is_the_same_401(
     with httpx.Client(base_url=guarded.url) as client:
         for query, headers in bad_keys(good, acme, other):
             for job in (acmes_job, UNKNOWN):
-                where = path.format(job_id=job, upload_id=UNKNOWN, name="a.txt") + query
-                answers.add(repr(seen(client.request(method, where, headers=headers))))
-        refused = client.request(method, where)
+                where = path.format(job_id=job, upload_id=UNKNOWN, name="a.txt")
+                answers.add(repr(seen(client.request(method, where + query, headers=headers))))
+        refused = client.request(method, path.format(job_id=acmes_job, upload_id=UNKNOWN, name="a.txt"))
     assert len(answers) == 1, answers
     assert refused.status_code == 401
     assert refused.headers["WWW-Authenticate"] == 'Bearer realm="callsheet"'

@@ -43,7 +43,7 @@ class Watcher:
             if source.response.status_code == 204:
                 return True
             assert source.response.status_code == 200
-            async with aclosing(source.aiter_sse()) as events:  # type: ignore[type-var]
+            async with aclosing(source.aiter_sse()) as events:
                 async for event in events:
                     self.seen.append(int(event.id))
                     wanted -= 1

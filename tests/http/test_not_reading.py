@@ -20,7 +20,7 @@ MAY_GROW = 64 * 1024 * 1024  # bytes; it is 15 and 33 million. Without a bound o
 
 def memory(api: Api) -> int:
     """Resident bytes of the process that serves."""
-    return max(child.memory_info().rss for child in psutil.Process(api.process.pid).children(recursive=True))
+    return max(int(child.memory_info().rss) for child in psutil.Process(api.process.pid).children(recursive=True))
 
 
 def ask(job: str) -> bytes:

@@ -58,7 +58,7 @@ def asked(spoken: Api) -> Iterator[Callable[..., tuple[str, Future[Any]]]]:
         def ask(request: Callable[[], Any]) -> tuple[str, Future[Any]]:
             before = newest(spoken)
             answer = pool.submit(request)
-            return eventually(lambda: newest(spoken) != before and newest(spoken)), answer
+            return newer(spoken, before), answer
 
         yield ask
 
@@ -67,6 +67,11 @@ def newest(api: Api) -> str:
     """The latest job."""
     jobs = httpx.get(f"{api.url}/v1/jobs?limit=1").json()["jobs"]
     return str(jobs[0]["id"]) if jobs else ""
+
+
+def newer(api: Api, before: str) -> str:
+    """The next job after that one, once there is one."""
+    return eventually(lambda: job if (job := newest(api)) != before else None)
 
 
 def status(api: Api, job: str) -> str:
@@ -140,6 +145,7 @@ def test_streaming_gives_what_is_heard_as_it_is_heard_also_over_a_second_try(
         for event in ai.audio.transcriptions.create(model="whisper-1", file=SOUND, stream=True):
             if event.type == "transcript.text.done":
                 return event.text
+            assert event.type == "transcript.text.delta"
             deltas.append(event.delta)
             (more if first.is_set() else first).set()
         raise AssertionError("it ended without the whole")
@@ -176,7 +182,7 @@ def test_a_client_that_leaves_leaves_no_work_behind(spoken: Api, stages: Stages)
     for stream in ("false", "true"):
         before = newest(spoken)
         link = ask_by_hand(spoken, stream)
-        job = eventually(lambda: newest(spoken) != before and newest(spoken))  # noqa: B023
+        job = newer(spoken, before)
         token = stages.start(job, "probe")
         if stream == "true":
             stages.succeed(job, "probe", token)
@@ -188,7 +194,7 @@ def test_a_client_that_leaves_leaves_no_work_behind(spoken: Api, stages: Stages)
 def test_a_client_that_named_the_job_may_come_back_for_it(spoken: Api, ai: openai.OpenAI, stages: Stages) -> None:
     before = newest(spoken)
     with ask_by_hand(spoken, "false", "Idempotency-Key: back\r\n"):
-        job = eventually(lambda: newest(spoken) != before and newest(spoken))
+        job = newer(spoken, before)
     token = stages.start(job, "probe")
     key = {"Idempotency-Key": "back"}
     with ThreadPoolExecutor(1) as pool:

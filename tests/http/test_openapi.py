@@ -21,6 +21,7 @@ from callsheet.http import app as application
 from callsheet.http import schemas
 from callsheet.http.openapi.asyncapi import asyncapi
 from callsheet.http.openapi.document import OPERATIONS, TAGS, curl, openapi
+from callsheet.http.openapi.model import Method
 from callsheet.http.pages.documents import documents
 from callsheet.jobs.events import BODIES
 from callsheet.pipelines.declare import Pipeline
@@ -43,7 +44,8 @@ def test_each_route_and_method_has_an_operation_and_each_operation_a_route(
 ) -> None:
     for around in ("guarded", "counted_once"):
         monkeypatch.setattr(application, around, lambda app, *_: app)
-    routes = falcon.inspect.inspect_routes(application.create_app(settings))
+    app: Any = application.create_app(settings)
+    routes = falcon.inspect.inspect_routes(app)
     served = {(method.method, route.path) for route in routes for method in route.methods if not method.internal}
     gets = {("HEAD", path) for method, path in served if method == "GET"}
     sockets = {("WEBSOCKET", path) for method, path in OPERATIONS if method == "GET"}
@@ -56,7 +58,7 @@ def test_the_document_is_openapi_3_1(document: Any) -> None:
 
 
 @pytest.mark.parametrize("route", [route for route, operation in OPERATIONS.items() if operation.example])
-def test_the_example_of_an_operation_is_a_request_for_it(route: tuple[str, str]) -> None:
+def test_the_example_of_an_operation_is_a_request_for_it(route: tuple[Method, str]) -> None:
     words = shlex.split(curl(OPERATIONS[route], "http://host"))
     implied = "POST" if {"-F", "--json"} & set(words) else "HEAD" if "-I" in words else "GET"
     method = words[words.index("-X") + 1] if "-X" in words else implied
@@ -184,6 +186,7 @@ def test_what_the_author_of_a_pipeline_writes_reaches_the_page_as_text() -> None
 
 
 def test_every_answer_has_a_type_with_a_sentence() -> None:
-    for kind in (schemas.Job, schemas.JobPage, schemas.Problem, *schemas.EVENTS.values()):
+    kinds: list[type[msgspec.Struct]] = [schemas.Job, schemas.JobPage, schemas.Problem, *schemas.EVENTS.values()]
+    for kind in kinds:
         assert kind.__doc__
         assert not kind.__doc__.startswith(kind.__name__)

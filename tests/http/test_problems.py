@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from callsheet.jobs.draft import Outcome
 from tests.http.by_hand import FILE, FORM, PIPELINE, form
 from tests.http.service import Api, Stages
 
+Provoke = Callable[[Settings, pytest.MonkeyPatch], Coroutine[Any, Any, httpx.Response]]
 NOBODY = "0123456789abcdef" * 2
 TUS = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
 
@@ -254,7 +255,7 @@ async def over_quota(settings: Settings, _patch: pytest.MonkeyPatch) -> httpx.Re
     return await submit_inside(settings.model_copy(update={"quota_bytes": 4}))
 
 
-def refused_as(code: str) -> Callable[[Settings, pytest.MonkeyPatch], Awaitable[httpx.Response]]:
+def refused_as(code: str) -> Provoke:
     """Asking for a webhook again, of an owner that refuses it like this: tests/jobs says when it does."""
 
     async def ask(settings: Settings, patch: pytest.MonkeyPatch) -> httpx.Response:
@@ -268,7 +269,7 @@ def refused_as(code: str) -> Callable[[Settings, pytest.MonkeyPatch], Awaitable[
     return ask
 
 
-INSIDE = {
+INSIDE: dict[str, Provoke] = {
     "webhook_under_way": refused_as("webhook_under_way"),
     "redelivered_too_often": refused_as("redelivered_too_often"),
     "unauthorized": keyless,

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from callsheet.actors import wire
+from callsheet.actors.tenants.limits import limits_of
 from callsheet.actors.tenants.quota import Ledger
 from callsheet.config.settings import Settings
 from callsheet.http.app import create_app
@@ -181,7 +182,7 @@ def test_an_upload_whose_job_did_not_come_about_stays_and_stays_counted(
             return answer.status_code, (await client.head(path, headers=TUS)).status_code
 
     assert asyncio.run(told()) == (503, 200)
-    ledger = Ledger(settings.journal, lambda _: None)
+    ledger = Ledger(settings.journal, limits_of(Settings()))
     assert ledger.used("default") == 5
     ledger.close()
 
@@ -235,7 +236,7 @@ def test_a_submission_cut_off_by_a_crash_is_one_job_when_repeated(
     """The API dies right before, or right after, the message is in the mailbox; the client asks again elsewhere."""
     upload, key = uploaded(client), os.urandom(8).hex()
     doomed = make_api(failpoints=f"{point}=1", data=str(api.data))
-    ledger = Ledger(addresses["redis_url"], lambda _: None)
+    ledger = Ledger(addresses["redis_url"], limits_of(Settings()))
     before = ledger.used("default")
     with httpx.Client(base_url=doomed.url) as dying, pytest.raises(httpx.HTTPError):
         submit(dying, key, upload=upload)
@@ -253,7 +254,7 @@ def test_a_submission_cut_off_by_a_crash_is_one_job_when_repeated(
 def test_what_is_stored_is_counted_once_from_the_first_byte_to_the_last(
     client: httpx.Client, addresses: dict[str, str]
 ) -> None:
-    ledger = Ledger(addresses["redis_url"], lambda _: None)
+    ledger = Ledger(addresses["redis_url"], limits_of(Settings()))
     start = ledger.used("default")
 
     def used() -> int:

@@ -106,6 +106,8 @@ def test_an_outcome_is_called_what_its_command_was_called(api: Api, job: str) ->
 def test_a_retry_through_the_socket_goes_on_with_the_next_attempt(api: Api, job: str, stages: Stages) -> None:
     stages.fail(job, "one", stages.start(job, "one"))
     types: list[str] = []
+    frames: list[dict[str, Any]] = []
+    code = None
     while "JobRetried" not in types:  # see `retried`
         with contextlib.suppress(ConnectionClosed), dialled(api, job, after=1) as link:
             link.send('{"type": "retry", "from_stage": "one", "params": {"level": 8}}')

@@ -25,14 +25,15 @@ def test_a_dashboard_begins_with_the_jobs_as_they_are_and_comes_back_where_it_wa
         other = api.submit().json()["id"]
         stages.start(job, "one")
         seen: list[tuple[str, int]] = []
+        last_id = ""
         while (job, 3) not in seen or (other, 2) not in seen:
             event = next(events)
-            told = json.loads(event.data)
-            assert (event.event, bool(event.id)) == (told["type"], True)
+            told, last_id = json.loads(event.data), event.id
+            assert (event.event, bool(last_id)) == (told["type"], True)
             seen.append((told["job"], told["seq"]))
     client.post(f"/v1/jobs/{job}/cancel")
     last = client.get(f"/v1/jobs/{job}").json()["seq"]
-    with connect_sse(client, "GET", "/v1/events", headers={"Last-Event-ID": event.id}) as source:
+    with connect_sse(client, "GET", "/v1/events", headers={"Last-Event-ID": last_id}) as source:
         later: list[tuple[str, int]] = []
         for event in source.iter_sse():
             told = json.loads(event.data)

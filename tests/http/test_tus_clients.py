@@ -12,6 +12,7 @@ import pytest
 import requests
 from tusclient import client as tuspy
 from tusclient.exceptions import TusCommunicationError
+from tusclient.uploader.uploader import Uploader
 
 from tests.clients.node import Node
 from tests.http.cutting import CuttingProxy
@@ -71,12 +72,12 @@ def test_tuspy_resumes_whatever_is_cut(proxy: CuttingProxy, client: httpx.Client
             uploader.upload()
             break
         except (TusCommunicationError, requests.RequestException):
-            uploader = again(there, file, checked, uploader.url)
+            uploader = again(there, file, checked, str(uploader.url))
     assert proxy.cut, "nothing was cut"
-    check_job(client, uploader.url, file)
+    check_job(client, str(uploader.url), file)
 
 
-def create(there: tuspy.TusClient, file: Path, checked: bool) -> tuspy.uploader.Uploader:
+def create(there: tuspy.TusClient, file: Path, checked: bool) -> Uploader:
     metadata = {"filename": "talk.wav", "filetype": "audio/wav"}
     for _ in range(30):
         try:
@@ -88,7 +89,7 @@ def create(there: tuspy.TusClient, file: Path, checked: bool) -> tuspy.uploader.
     raise AssertionError("no upload could be begun")
 
 
-def again(there: tuspy.TusClient, file: Path, checked: bool, url: str) -> tuspy.uploader.Uploader:
+def again(there: tuspy.TusClient, file: Path, checked: bool, url: str) -> Uploader:
     """Come back as a new process would: by the upload's address alone, from where the server is."""
     for _ in range(30):
         try:

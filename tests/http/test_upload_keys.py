@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from callsheet.actors.stores.uploads import UploadStore
+from callsheet.actors.tenants.limits import limits_of
 from callsheet.actors.tenants.quota import Ledger
 from callsheet.config.settings import Settings
 from callsheet.http.app import create_app
@@ -197,6 +198,6 @@ def test_what_a_crash_left_is_one_upload_when_repeated(
     answers = [asyncio.run(ask()) for _ in range(2)]
     assert len({where(answer) for answer in answers}) == 1
     assert len(list((settings.data / "store" / "uploads").glob("*/*"))) == 1
-    ledger = Ledger(settings.journal, lambda _: None)
+    ledger = Ledger(settings.journal, limits_of(Settings()))
     assert ledger.used("default") == 5
     ledger.close()

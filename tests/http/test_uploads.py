@@ -222,7 +222,7 @@ def test_a_hostile_form_is_refused_at_once_and_leaves_nothing(small: Api, body: 
 
 @pytest.mark.parametrize("boundary", ["", "; boundary=", f"; boundary={'b' * 71}", "; boundary=\xe9"])
 def test_a_bad_boundary_is_refused(small: Api, boundary: str) -> None:
-    headers = {"content-type": f"multipart/form-data{boundary}".encode("latin-1")}
+    headers = [(b"content-type", f"multipart/form-data{boundary}".encode("latin-1"))]
     answer = httpx.post(f"{small.url}/v1/jobs", content=b"--x", headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_multipart")
 

@@ -34,7 +34,7 @@ def behave(receiver: Receiver) -> Iterator[Behave]:
     receiver.behave = answers(204)
 
 
-def submit(client: httpx.Client, url: str, headers: dict[str, str] | None = None, **fields: str) -> httpx.Response:
+def submit(client: httpx.Client, url: str, headers: dict[str, str] | None = None, /, **fields: str) -> httpx.Response:
     """Submit a job that is to tell this address of its ends."""
     data = {"pipeline": "sample", "callback_url": url, **fields}
     return client.post("/v1/jobs", data=data, files={"file": ("a.wav", b"sound", "audio/wav")}, headers=headers)

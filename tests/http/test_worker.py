@@ -148,6 +148,7 @@ def test_headers_of_a_later_request_that_do_not_come_are_answered_408(monkeypatc
         fake.cfg.set("keepalive", 75)
         server = await loop.create_server(lambda: worker.Connection(fake), "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        first = b""
         for _ in range(2):
             writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             first = await reader.readuntil(b"\r\n\r\n")

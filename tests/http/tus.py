@@ -20,7 +20,7 @@ BYTES = {**TUS, "Content-Type": "application/offset+octet-stream"}
 DATA = os.urandom(3_000_000)
 
 
-def begin(client: httpx.Client, length: int | None = len(DATA), **headers: str) -> str:
+def begin(client: httpx.Client, length: int | None = len(DATA), /, **headers: str) -> str:
     said = {"Upload-Defer-Length": "1"} if length is None else {"Upload-Length": str(length)}
     answer = client.post("/v1/uploads", headers={**TUS, **said, **headers})
     assert (answer.status_code, answer.headers["tus-resumable"]) == (201, "1.0.0"), answer.text
@@ -62,7 +62,7 @@ class Slow:
 
     method = "PATCH"
 
-    def __init__(self, api: Api, path: str, start: int, length: int, **headers: str) -> None:
+    def __init__(self, api: Api, path: str, start: int, length: int, /, **headers: str) -> None:
         self.socket = socket.create_connection(("127.0.0.1", urlsplit(api.url).port or 0), 20)
         more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self.socket.sendall(

@@ -31,7 +31,7 @@ def facts_of(path: Path) -> MediaFacts:
 def times(path: Path) -> list[float]:
     """When each frame is shown, in seconds, from the first one."""
     with av.open(str(path)) as container:
-        found = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+        found = [float(frame.time) for frame in container.decode(video=0)]
     return [time - found[0] for time in found]
 
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from tests.providers.fakes import KEY, Reply, Server
 
-SAID = [(0, "Good", "morning."), (1, "Hello,", "Ann."), (0, "How", "are", "you?")]
+SAID: list[tuple[Any, ...]] = [(0, "Good", "morning."), (1, "Hello,", "Ann."), (0, "How", "are", "you?")]
 
 
 def deepgram_words() -> list[dict[str, Any]]:

@@ -81,7 +81,7 @@ def test_words_of_a_whole_text_go_to_the_utterance_they_follow() -> None:
 
 def test_a_text_without_spaces_is_aligned_by_its_characters() -> None:
     raw = [("今天", 0.0, 0.4), ("天气", 0.4, 0.8), ("很好", 0.8, 1.2)]
-    words = [made for text, a, b in raw if (made := make_word(text, a, b, 0.8)) is not None]
+    words = [word for text, a, b in raw if (word := make_word(text, a, b, 0.8)) is not None]
     made = correct(transcript(words, language="zh"), {1: "今天天色很好"})
     assert made.text == "今天天色很好"
     assert times(made)["色"] == (0.6, 0.8)

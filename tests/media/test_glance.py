@@ -33,6 +33,7 @@ def test_peaks_are_where_the_sound_is_in_the_format_of_audiowaveform(make: Make,
     assert np.abs(peaks[: third - 1]).max() == 0
     assert (peaks[third:-third].min(), peaks[third:-third].max()) == pytest.approx((-63, 63), abs=2)
     drawn = cv2.imread(str(tmp_path / "w.png"))
+    assert drawn is not None
     assert drawn.shape == (waveform.HEIGHT, waveform.WIDTH, 3)
     dark = (drawn.sum(2) < 600).sum(0)
     assert dark[50:350].max() < 5
@@ -62,6 +63,7 @@ def test_a_contact_sheet_says_which_tile_belongs_to_which_time(
     made = storyboard.write(source, facts, tmp_path / "s.jpg", tmp_path / "s.vtt")
     assert (made.tiles, made.tile_width, made.tile_height) == (tiles, 160, 90)
     sheet, track = cv2.imread(str(tmp_path / "s.jpg")), (tmp_path / "s.vtt").read_text()
+    assert sheet is not None
     assert track.startswith("WEBVTT\n\n")
     cues = re.findall(r"(\S+) --> (\S+)\ns\.jpg#xywh=(\d+),(\d+),(\d+),(\d+)\n", track)
     assert len(cues) == tiles

@@ -210,7 +210,7 @@ def test_a_subject_stays_and_its_background_goes(make: Make, tmp_path: Path) -> 
 
 def test_the_matte_of_people_runs_and_finds_nobody_in_a_test_picture(make: Make) -> None:
     found = matte.PeopleMatte()(picture(make("a.mp4", *scene("320x240"), *CODEC)))
-    assert (found.shape, found.dtype) == ((240, 320), np.float32)
+    assert (found.shape, found.dtype.name) == ((240, 320), "float32")
     assert found.mean() < 0.5
 
 

@@ -150,9 +150,14 @@ def test_without_our_guard_the_scripts_are_obeyed(tmp_path: Path, canary: Canary
     command = [ffmpeg.binary(), "-nostdin", "-protocol_whitelist", "file,http,tcp,data,crypto", *demuxer]
     command += ["-i", str(upload), "-t", "1", "-f", "null", "-"]
     touched: list[str] = []
+
+    def obeyed() -> bool:
+        touched.extend(canary.touched())
+        return how in touched
+
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path) as obeying:
         try:
-            eventually(lambda: touched.extend(canary.touched()) or how in touched)
+            eventually(obeyed)
         finally:
             obeying.kill()
 

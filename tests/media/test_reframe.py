@@ -11,7 +11,7 @@ from callsheet.media.captions import HOOK_TOP
 from callsheet.media.faces import Face
 from callsheet.media.hook import HIGHER, place
 from callsheet.media.pictures import Picture
-from callsheet.media.reframe import BINS, Sample, frame, is_whole, positions, shape_for
+from callsheet.media.reframe import BINS, Sample, Shape, frame, is_whole, positions, shape_for
 from callsheet.media.tripod import CONFIRM, SAFE, SPEED, Target, follow
 
 WIDE = Picture(0, 1280, 720, 30.0)
@@ -147,7 +147,7 @@ def at_height(top: float, middle: float = 0.5) -> Sample:
 
 @pytest.mark.parametrize(("top", "where"), [(0.35, HOOK_TOP), (0.16, HIGHER), (0.1, 0.4), (0.45, HOOK_TOP)])
 @pytest.mark.parametrize("shape", ["vertical", "square"])
-def test_the_hook_is_put_where_it_hides_no_face(shape: str, top: float, where: float) -> None:
+def test_the_hook_is_put_where_it_hides_no_face(shape: Shape, top: float, where: float) -> None:
     seen = [at_height(top)]
     assert place(frame(WIDE, shape, seen), WIDE, seen, 30.0, 0.18 if where == 0.4 else 0.12) == pytest.approx(where)
 

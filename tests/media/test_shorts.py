@@ -77,7 +77,8 @@ def test_a_clip_is_all_its_files_and_metadata_that_are_true(clip: FannedRun) -> 
     for name in names[:2]:
         found = probe(clip.root / "clip:0" / name)
         assert found.video is not None
-        assert (found.video.width, found.video.height, found.duration) == (360, 640, pytest.approx(3.0, abs=0.06))
+        assert (found.video.width, found.video.height) == (360, 640)
+        assert found.duration == pytest.approx(3.0, abs=0.06)
     assert output.result["warnings"] == []
 
 

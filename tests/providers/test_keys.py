@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,7 +18,7 @@ PROVIDER_KEYS = ("gemini_key", "fal_key", "deepgram_key", "openai_key", "llm_key
 
 
 def test_only_children_of_the_queue_that_buys_are_given_keys(tmp_path: Path) -> None:
-    keys = dict.fromkeys(PROVIDER_KEYS, KEY)
+    keys: dict[str, Any] = dict.fromkeys(PROVIDER_KEYS, KEY)
     settings = Settings(data=tmp_path, llm_url="http://127.0.0.1:1/v1", llm_model="m", **keys)
     given = {queue: _child_spec(settings, queue, 1) for queue in ("cpu", "io", "gpu")}
     assert {queue: spec.setup.providers.fal_key for queue, spec in given.items()} == {"cpu": "", "io": KEY, "gpu": ""}

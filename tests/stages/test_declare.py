@@ -65,7 +65,7 @@ def test_a_stage_that_uses_what_is_no_param_is_refused() -> None:
         (lambda: pipeline("", bare), "pipeline name '' is not of the form"),
         (lambda: pipeline("wrong", plain), "is no stage: write @stage above it"),  # type: ignore[arg-type]
         (lambda: pipeline("wrong", bare, params=dict), "no subclass of msgspec.Struct"),  # type: ignore[arg-type]
-        (lambda: pipeline("wrong", stage(plain, queue="fast")), "there are: cpu, io, gpu"),  # type: ignore[arg-type]
+        (lambda: pipeline("wrong", stage(plain, queue="fast")), "there are: cpu, io, gpu"),  # type: ignore[call-overload]
     ],
 )
 def test_what_could_not_run_is_refused_where_it_is_declared_in_words(declare: Callable[[], object], why: str) -> None:

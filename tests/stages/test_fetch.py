@@ -10,6 +10,7 @@ import pytest
 
 from callsheet.actors.keys import new_job_id
 from callsheet.actors.stages.sources import with_fetch
+from callsheet.jobs.events import StageProgressed
 from callsheet.jobs.job import InputRef, Job
 from callsheet.jobs.messages import Cancel, Retry, Submit
 from tests.media.source import DATA, Source
@@ -61,7 +62,8 @@ def test_the_file_is_fetched_and_is_the_input_of_every_stage(service: Service, s
     known = job.input
     assert (known.sha256, known.bytes, known.filename, known.media_type) == tuple(said.values())
     assert job.artifacts == []
-    told = [event.data.progress for event in service.events(job.id, "StageProgressed") if event.stage == "fetch"]
+    events = [event for event in service.events(job.id) if event.stage == "fetch"]
+    told = [event.data.progress for event in events if isinstance(event.data, StageProgressed)]
     assert told
     assert told == sorted(told)
 

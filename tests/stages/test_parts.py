@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from callsheet.actors.blocking import BlockingJobs
-from callsheet.actors.broker import Broker, declare, dispatch, generation, make_broker
+from callsheet.actors.broker import Broker, _Consumer, declare, dispatch, generation, make_broker
 from callsheet.actors.errors import NoAnswer
 from callsheet.actors.pipelines import PipelineError, load_pipelines
 from callsheet.actors.stages import process_group
@@ -80,6 +80,7 @@ def test_a_consumer_that_starts_again_fetches_no_more_than_there_are_slots_free(
     first = broker.consume("cpu", prefetch=2, timeout=20)
     running = next(first)
     assert running is not None
+    assert isinstance(first, _Consumer)
     first.message_cache.clear()  # the other one it has fetched is lost with it
     second = broker.consume("cpu", prefetch=2, timeout=20)
     fetched = [message for message in (next(second) for _ in range(3)) if message is not None]
@@ -115,12 +116,15 @@ def test_a_look_at_a_queue_changes_nothing_in_it(broker_url: str) -> None:
     consumer = broker.consume("cpu", prefetch=1, timeout=4_000)
     for n in range(3):
         dispatch(broker, "a" * 32, "act", n, "cpu")
+    assert isinstance(consumer, _Consumer)
     consumer._wait_for_work()
     taken = []
     for _ in range(3):
-        taken.append(next(consumer))
-        consumer.ack(taken[-1])
-    assert [message.args[2] for message in taken] == [0, 1, 2]
+        message = next(consumer)
+        assert message is not None
+        taken.append(message.args[2])
+        consumer.ack(message)
+    assert taken == [0, 1, 2]
 
 
 def test_a_work_folder_is_gone_after_its_run_even_if_that_fails(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from datetime import datetime
+from typing import TypeVar
 
 import pytest
 
@@ -12,13 +13,15 @@ from callsheet.jobs.events import Event, PartialResult, StageLogged, StageProgre
 from tests.stages.conftest import Service, alive
 from tests.waiting import eventually
 
+T = TypeVar("T")
+
 
 def seconds(event: Event) -> float:
     return datetime.fromisoformat(event.at).timestamp()
 
 
-def bodies(service: Service, job: str, kind: type) -> list:
-    return [event.data for event in service.events(job, kind.__name__)]
+def bodies(service: Service, job: str, kind: type[T]) -> list[T]:
+    return [event.data for event in service.events(job) if isinstance(event.data, kind)]
 
 
 def test_a_stage_runs_and_what_it_gives_back_is_in_the_job(shared: Service) -> None:
@@ -55,9 +58,9 @@ def test_one_child_serves_stage_after_stage_and_stays_warm(shared: Service) -> N
 
 def test_progress_reaches_the_journal_four_times_a_second_at_most_and_the_last_of_it_always(shared: Service) -> None:
     job = shared.run("chatter")
-    events = [e for e in shared.events(job.id) if isinstance(e.data, StageProgressed)]
+    events = bodies(shared, job.id, StageProgressed)
     assert 2 <= len(events) <= 4 * job.result["seconds"] + 3, "counted where they are sent: they may pile up on the way"
-    assert (events[-1].data.progress, events[-1].data.message) == (0.95, "the last word")
+    assert (events[-1].progress, events[-1].message) == (0.95, "the last word")
 
 
 def test_the_last_progress_before_a_long_silence_is_told(shared: Service) -> None:

@@ -55,7 +55,7 @@ def test_a_cancel_kills_the_stage_with_all_it_has_started_within_two_seconds(sha
 
 def test_a_cancel_whose_interrupt_was_lost_is_found_by_looking(service: Service) -> None:
     service.worker()
-    service.host._performer._redis.publish = lambda *_: 0  # type: ignore[assignment,method-assign]
+    service.host._performer._redis.publish = lambda *_: 0
     job = service.submit("stuck")
     pid, _, _ = begun(service)
     service.jobs.ask(job, Cancel())

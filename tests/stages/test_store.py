@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from callsheet.actors.errors import StorageFull
-from callsheet.actors.stores import store as store_module
 from callsheet.actors.stores.folder import FolderStore
 from callsheet.actors.stores.store import ArtifactStore, Upload, stage_folder
 from tests.stages.store_conformance import JOB, TEXT, StoreConformance
@@ -110,7 +110,7 @@ def test_a_full_disk_is_storage_full(store: FolderStore, work: Path, monkeypatch
 
 def test_an_upload_to_a_device_without_room_is_storage_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
-    monkeypatch.setattr(store_module.tempfile, "mkstemp", lambda **_: (full, "/dev/full"))
+    monkeypatch.setattr(tempfile, "mkstemp", lambda **_: (full, "/dev/full"))
     with pytest.raises(StorageFull):
         Upload(tmp_path).write(b"x" * 10_000)
 

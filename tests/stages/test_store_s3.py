@@ -19,7 +19,7 @@ from callsheet.actors.stages.shelf import Shelf
 from callsheet.actors.stores.folder import FolderStore
 from callsheet.actors.stores.opening import open_store
 from callsheet.actors.stores.s3 import S3Address, S3Store
-from callsheet.actors.stores.store import ArtifactStore, Remote
+from callsheet.actors.stores.store import ArtifactStore
 from callsheet.config.settings import Settings, SettingsError
 from callsheet.jobs.job import FileRef
 from callsheet.pipelines.declare import OutputFile, StageError
@@ -203,7 +203,7 @@ def test_the_server_tells_a_browser_what_the_api_would(store: S3Store, work: Pat
     (work / "page.html").write_text("<script>")
     refs += store.publish(JOB, "9-b", work, [OutputFile("page.html", "text/html", artifact=True)])
     places = [store.locate(JOB, ref, 60) for ref in refs]
-    answers = [httpx.get(place.url) for place in places if isinstance(place, Remote)]
+    answers = [httpx.get(place.url) for place in places]
     assert [(a.headers["content-type"], a.headers["content-disposition"]) for a in answers] == [
         ("text/plain; charset=utf-8", "attachment; filename*=UTF-8''gr%C3%BC%C3%9Fe.txt"),
         ("application/octet-stream", "attachment; filename*=UTF-8''page.html"),
