@@ -1,4 +1,4 @@
-"""What the tests of webhooks share."""
+"""What tests of ownership and of webhooks share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from callsheet.config.settings import Settings
+from tests.actors.committing import Stage
 from tests.actors.studio import Studio
 from tests.receiver import Behaviour, Receiver
 from tests.servers import RedisServer
@@ -31,3 +32,11 @@ def receive() -> Iterator[Callable[..., Receiver]]:
     yield make
     for receiver in made:
         receiver.__exit__()
+
+
+@pytest.fixture
+def stage(redis_url: str, journal_server: RedisServer) -> Iterator[Stage]:
+    with journal_server.client() as client:
+        stage = Stage(redis_url, client)
+        yield stage
+        stage.committer.stop()

@@ -3,77 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
 
 from callsheet.actors import wire
-from callsheet.actors.committer import Committer
 from callsheet.actors.errors import CorruptRecord, MailboxFull
-from callsheet.actors.journal import Delivery, Journal, LostOwnershipError, OutboxItem
-from callsheet.actors.keys import PartitionKeys, feed_channel, new_job_id
-from callsheet.actors.snapshot import decode_job
+from callsheet.actors.journal import Journal, LostOwnershipError, OutboxItem
+from callsheet.actors.keys import feed_channel
 from callsheet.jobs import messages as m
-from callsheet.jobs.draft import Decision, Outcome
+from callsheet.jobs.draft import Outcome
 from callsheet.jobs.effects import decode_effect
-from callsheet.jobs.job import Job
-from callsheet.jobs.rules import decide
-from tests.actors.kit import POLICY, START, as_hash, check_job, everything, log_of, put, submission
-from tests.servers import RedisServer
+from tests.actors.committing import KEYS, Stage
+from tests.actors.kit import POLICY, START, as_hash, check_job, everything, submission
 from tests.waiting import eventually
-
-KEYS = PartitionKeys(3)
-
-
-class Stage:
-    """One job, its owner's view of it, and the journal under one epoch."""
-
-    def __init__(self, url: str, client: Any) -> None:
-        self.client = client
-        self.committer = Committer(url)
-        self.id = new_job_id()
-        self.journal = self.taken_by("h1")
-        self.job: Job | None = None
-        self.deliver(submission(self.id))
-
-    def taken_by(self, host: str) -> Journal:
-        self.client.delete(KEYS.lease)
-        epoch = int(self.committer.run("lease", [KEYS.lease, KEYS.epoch], ["take", host, 60_000, 0]))
-        return Journal(self.committer, self.client, KEYS, epoch)
-
-    def put(self, message: m.Message, mid: str = "", reply: str = "") -> Delivery:
-        return put(self.client, KEYS, self.id, message, mid=mid, reply=reply)
-
-    def decide(self, delivery: Delivery) -> Decision:
-        return decide(self.job, delivery.message, START, 0.0, POLICY)
-
-    def commit(self, delivery: Delivery, journal: Journal | None = None) -> list[OutboxItem] | None:
-        """Decide on what is known of the job, commit, and know more."""
-        decision = self.decide(delivery)
-        outbox = (journal or self.journal).commit(self.job, delivery, decision, START)
-        if outbox is not None:
-            self.job = decision.job
-        return outbox
-
-    def deliver(self, message: m.Message, mid: str = "", reply: str = "") -> list[OutboxItem] | None:
-        return self.commit(self.put(message, mid, reply))
-
-    def claim(self, stage: str = "a") -> None:
-        assert self.job
-        self.deliver(m.Claim(stage, self.job.stages[stage].token, "w"))
-
-    def log(self) -> list[str]:
-        return [entry.type for entry in log_of(self.client, KEYS, self.id)]
-
-
-@pytest.fixture
-def stage(redis_url: str, journal_server: RedisServer) -> Iterator[Stage]:
-    with journal_server.client() as client:
-        stage = Stage(redis_url, client)
-        yield stage
-        stage.committer.stop()
 
 
 def test_ok_writes_log_snapshot_outbox_and_index_and_takes_the_entry_out(stage: Stage) -> None:
@@ -160,11 +104,6 @@ def test_repeat_a_command_is_applied_once_a_mid_and_answered_the_same_again(stag
     assert stage.log() == log
 
 
-def _next(heard: Any) -> bytes:
-    message = eventually(lambda: heard.get_message(timeout=1.0))
-    return bytes(message["data"])
-
-
 def test_repeat_also_gives_a_refusal_again(stage: Stage) -> None:
     stage.deliver(m.Retry(), "m")
     assert stage.log() == ["JobSubmitted", "StageDispatched"]
@@ -214,100 +153,6 @@ def test_a_claim_withdraws_the_dispatch_wherever_it_is(stage: Stage) -> None:
 
 def _dispatch(stage: Stage) -> Any:
     return decode_effect(stage.client.hget(KEYS.outbox, f"{stage.id}|2"))
-
-
-def test_a_receipt_goes_with_the_commit_of_its_submission(stage: Stage) -> None:
-    stage.client.set(KEYS.receipt(stage.id), "x")
-    stage.claim()
-    assert stage.client.exists(KEYS.receipt(stage.id))
-    stage.deliver(submission(stage.id))
-    assert not stage.client.exists(KEYS.receipt(stage.id))
-
-
-def send(stage: Stage, message: m.Submit) -> Delivery:
-    """A submission as an API sends it, with a secret."""
-    keys, args = wire.sending(KEYS, stage.id, message, "m", "", secret="whsec_x")
-    entry = stage.committer.run("send", keys, args)
-    return Delivery(entry, stage.id, b"m", b"", message)
-
-
-def is_listed(stage: Stage) -> bool:
-    return stage.client.zscore(KEYS.index("t1"), stage.id) is not None
-
-
-def test_what_a_submission_needs_is_there_for_as_long_as_it_waits_for_its_owner(stage: Stage) -> None:
-    stage.id, stage.job = new_job_id(), None
-    delivery = send(stage, submission(stage.id))
-    assert is_listed(stage), "it is one of its tenant's jobs"
-    left = [KEYS.receipt(stage.id), KEYS.callback_secret(stage.id)]
-    assert [stage.client.ttl(key) for key in left] == [-1, -1], "the owner may be away for days"
-    stage.commit(delivery)
-    assert [stage.client.ttl(key) for key in left] == [-2, -1]
-    assert is_listed(stage)
-
-
-def test_a_refused_submission_leaves_no_receipt_and_no_secret_for_good(stage: Stage) -> None:
-    stage.id, stage.job = new_job_id(), None
-    assert stage.commit(send(stage, submission(stage.id, graph=()))) == []
-    assert not stage.client.exists(KEYS.receipt(stage.id), KEYS.snapshot(stage.id))
-    assert not is_listed(stage)
-    assert 0 < stage.client.ttl(KEYS.callback_secret(stage.id)) <= 86_400
-
-
-def test_of_two_submissions_that_wait_under_one_id_the_secret_of_the_one_that_becomes_the_job_is_kept(
-    stage: Stage,
-) -> None:
-    stage.id, stage.job = new_job_id(), None
-    stage.client.set(KEYS.callback_secret(stage.id), "whsec_of_one_that_was_refused", ex=60)
-    send(stage, submission(stage.id))
-    keys, args = wire.sending(KEYS, stage.id, submission(stage.id), "n", "", secret="whsec_late")
-    stage.committer.run("send", keys, args)
-    assert stage.client.get(KEYS.callback_secret(stage.id)) == b"whsec_x"
-
-
-def aside(stage: Stage, delivery: Delivery, body: bytes) -> None:
-    stage.journal.set_aside(delivery.entry, {b"job": stage.id.encode(), b"mid": b"m", b"body": body}, "because")
-
-
-def test_a_submission_that_is_set_aside_does_not_read_as_waiting(stage: Stage) -> None:
-    stage.id = new_job_id()
-    delivery = send(stage, submission(stage.id))
-    other = stage.put(m.Cancel())
-    aside(stage, other, m.encode_message(other.message))
-    assert stage.client.exists(KEYS.receipt(stage.id)), "another message of the job says nothing of its submission"
-    aside(stage, delivery, b'{"type":"SubmitInAnotherWay","tenant":"t1"}')
-    assert not stage.client.exists(KEYS.receipt(stage.id))
-    assert not is_listed(stage)
-    assert 0 < stage.client.ttl(KEYS.callback_secret(stage.id)) <= 86_400
-    assert stage.client.xlen(KEYS.dead) == 2
-
-
-def test_a_job_keeps_its_secret_though_its_submission_comes_again_and_is_set_aside(stage: Stage) -> None:
-    stage.client.set(KEYS.callback_secret(stage.id), "whsec_own")
-    delivery = send(stage, submission(stage.id))
-    aside(stage, delivery, m.encode_message(delivery.message))
-    assert not stage.client.exists(KEYS.receipt(stage.id))
-    assert is_listed(stage)
-    assert stage.client.ttl(KEYS.callback_secret(stage.id)) == -1
-    assert stage.client.get(KEYS.callback_secret(stage.id)) == b"whsec_own"
-
-
-def test_a_forgotten_job_leaves_a_tombstone_that_can_be_read_and_expires(stage: Stage) -> None:
-    stage.deliver(m.Cancel(), "c")
-    stage.deliver(m.Forget(), "f")
-    stage.deliver(m.FilesRemoved())
-    client = stage.client
-    assert not client.exists(KEYS.log(stage.id))
-    tombstone = decode_job(client.hgetall(KEYS.snapshot(stage.id)))
-    assert tombstone is not None
-    assert (tombstone.id, tombstone.status, tombstone.params, tombstone.stages) == (stage.id, "expired", {}, {})
-    assert client.zscore(KEYS.index("t1"), stage.id) is None
-    assert 0 < client.ttl(KEYS.snapshot(stage.id)) <= POLICY.tombstone // 1000
-    assert (client.zcard(KEYS.timers), client.hlen(KEYS.tokens)) == (0, 0)
-    stage.deliver(m.FilesRemoved())
-    assert stage.commit(send(stage, submission(stage.id))) == []
-    assert not client.exists(KEYS.log(stage.id), KEYS.callback_secret(stage.id))
-    assert not is_listed(stage)
 
 
 def test_a_snapshot_tells_one_from_true(stage: Stage) -> None:
@@ -376,3 +221,8 @@ def test_timers_are_set_by_the_servers_clock_whatever_the_hosts_says(stage: Stag
     seconds, micros = stage.client.time()
     due = stage.client.zscore(KEYS.timers, f"{stage.id}|alive:a") - (seconds * 1000 + micros // 1000)
     assert POLICY.lost_after - 5_000 < due <= POLICY.lost_after
+
+
+def _next(heard: Any) -> bytes:
+    message = eventually(lambda: heard.get_message(timeout=1.0))
+    return bytes(message["data"])

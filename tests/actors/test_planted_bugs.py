@@ -104,7 +104,7 @@ BUGS = {
         COMMIT,
         "if ARGV[12] == '1' then\n  redis.call('DEL', KEYS[10])\n",
         "if ARGV[12] == '1' then\n",
-        f"{SCRIPT}::test_a_receipt_goes_with_the_commit_of_its_submission",
+        "tests/actors/test_submission_keys.py::test_a_receipt_goes_with_the_commit_of_its_submission",
     ),
     "effects performed before the commit": bug(
         "actors/job_actor.py",

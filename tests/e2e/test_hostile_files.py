@@ -12,7 +12,7 @@ import pytest
 from tests.canary import Canary
 from tests.e2e.conftest import Service
 from tests.media import hostile
-from tests.media.test_probe import SCRIPTS
+from tests.media.hostile import SCRIPTS
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)

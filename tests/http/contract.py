@@ -57,3 +57,8 @@ class Contract:
 def contract(*pipelines: str) -> Contract:
     """The contract of a service with these pipelines."""
     return Contract(pipelines)
+
+
+def validator(document: Any, schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
+    """Checks values against a schema that refers to the document's components."""
+    return jsonschema.Draft202012Validator({**schema, "components": document["components"]})

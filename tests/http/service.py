@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from typer.testing import CliRunner
 
 from callsheet.actors.blocking import BlockingJobs
 from callsheet.actors.stores.folder import FolderStore
 from callsheet.actors.stores.store import stage_folder
+from callsheet.cli import app
 from callsheet.config.process import dying_with_us
 from callsheet.config.settings import environment
 from callsheet.jobs.job import FileRef
@@ -180,3 +182,11 @@ class Stages:
 def media_type(name: str) -> str:
     types = {"txt": "text/plain", "html": "text/html", "json": "application/json", "vtt": "text/vtt"}
     return {**types, "svg": "image/svg+xml", "png": "image/png"}[name.rpartition(".")[2]]
+
+
+def command(addresses: dict[str, str], *arguments: str, what: str = "keys", fails: bool = False) -> str:
+    """What `callsheet keys …` prints, or the line in which it says why not."""
+    env = {f"CALLSHEET_{name.upper()}": value for name, value in addresses.items()}
+    done = CliRunner().invoke(app, [what, *arguments], env=env)
+    assert (done.exit_code != 0) is fails, done.output
+    return str(done.exception) if fails else done.stdout.strip()

@@ -4,29 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from httpx_sse import ServerSentEvent, connect_sse
 
 from tests.http.service import Api, Stages
-
-SSE = {"Accept": "text/event-stream"}
-
-
-def watch(client: httpx.Client, job: str, after: int | None = None, **headers: str) -> Iterator[ServerSentEvent]:
-    """The events of one connection."""
-    path = f"/v1/jobs/{job}/events" + ("" if after is None else f"?after={after}")
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    with connect_sse(client, "GET", path, headers=named) as source:
-        assert source.response.status_code == 200
-        yield from source.iter_sse()
-
-
-def history(client: httpx.Client, job: str) -> list[dict[str, Any]]:
-    return client.get(f"/v1/jobs/{job}/events?limit=1000").json()["events"]  # type: ignore[no-any-return]
+from tests.http.watching import SSE, history, watch
 
 
 @pytest.fixture

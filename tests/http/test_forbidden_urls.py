@@ -9,7 +9,7 @@ import pytest
 
 from tests.canary import Canary
 from tests.http.service import Api
-from tests.media.test_addresses import BAD_URLS
+from tests.media.bad_urls import BAD_URLS
 
 # This machine, in every way to write it; the canary listens on the port.
 HERE = (

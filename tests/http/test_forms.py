@@ -22,8 +22,7 @@ from callsheet.jobs.messages import LogLines, Stopped
 from callsheet.pipelines.declare import Pipeline
 from tests.clients.node import Node
 from tests.http.sample import pipeline as sample
-from tests.http.service import Api, Stages
-from tests.http.test_keys import command
+from tests.http.service import Api, Stages, command
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(400)  # the first test of a machine installs the clients, and others wait for it

@@ -8,16 +8,14 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 import redis
-from typer.testing import CliRunner
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from callsheet.actors.tenants.keyring import digest_of
 from callsheet.actors.tenants.names import ticket as ticket_name
-from callsheet.cli import app
 from callsheet.http.auth import OPEN
 from callsheet.http.openapi.document import OPERATIONS
-from tests.http.service import Api, Role, Stages, served
+from tests.http.service import Api, Role, Stages, command, served
 from tests.waiting import eventually
 
 UNKNOWN = "f" * 32
@@ -32,14 +30,6 @@ def keys(addresses: dict[str, str]) -> Callable[..., str]:
         return command(addresses, "create", "--tenant", tenant, *(part for s in scopes for part in ("--scope", s)))
 
     return make
-
-
-def command(addresses: dict[str, str], *arguments: str, what: str = "keys", fails: bool = False) -> str:
-    """What `callsheet keys …` prints, or the line in which it says why not."""
-    env = {f"CALLSHEET_{name.upper()}": value for name, value in addresses.items()}
-    done = CliRunner().invoke(app, [what, *arguments], env=env)
-    assert (done.exit_code != 0) is fails, done.output
-    return str(done.exception) if fails else done.stdout.strip()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import falcon.inspect
 import httpx
-import jsonschema
 import msgspec
 import pytest
 from openapi_spec_validator import validate
@@ -25,6 +24,7 @@ from callsheet.http.openapi.model import Method
 from callsheet.http.pages.documents import documents
 from callsheet.jobs.events import BODIES
 from callsheet.pipelines.declare import Pipeline
+from tests.http.contract import validator
 from tests.http.service import Api, Stages
 
 SAMPLE = load_pipelines(["tests.http.sample:pipeline"])
@@ -78,11 +78,6 @@ def test_a_submission_is_described_by_the_params_of_the_pipelines(document: Any)
     assert checker.is_valid(good)
     for bad in ({"pipeline": "other"}, {"params": {"level": 10}}, {"params": {"lvl": 1}}, {"extra": 1}, {"file": ""}):
         assert not checker.is_valid({**good, **bad}), bad
-
-
-def validator(document: Any, schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
-    """Checks values against a schema that refers to the document's components."""
-    return jsonschema.Draft202012Validator({**schema, "components": document["components"]})
 
 
 def test_what_the_service_answers_is_what_the_document_says(

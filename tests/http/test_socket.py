@@ -7,41 +7,15 @@ import json
 import random
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
 
 from tests.http.service import Api, Stages
+from tests.http.watching import dialled, receive, to_the_end
 from tests.waiting import eventually
-
-
-@contextmanager
-def dialled(api: Api, job: str, after: int = 0, close_timeout: float = 5.0, **more: Any) -> Iterator[ClientConnection]:
-    address = f"ws://127.0.0.1:{api.port}/v1/jobs/{job}/ws?after={after}"
-    with connect(address, close_timeout=close_timeout, **more) as link:
-        yield link
-
-
-def receive(link: ClientConnection) -> dict[str, Any]:
-    """The next frame that is no ping."""
-    while True:
-        frame: dict[str, Any] = json.loads(link.recv(30))
-        if frame["type"] != "ping":
-            return frame
-
-
-def to_the_end(link: ClientConnection) -> tuple[list[dict[str, Any]], int | None]:
-    """All frames, and the code that it was closed with."""
-    frames = []
-    try:
-        while True:
-            frames.append(receive(link))
-    except ConnectionClosed as closed:
-        return frames, closed.rcvd.code if closed.rcvd else None
 
 
 def test_the_frames_are_the_events_as_they_are_in_the_history(

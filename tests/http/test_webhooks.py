@@ -12,10 +12,9 @@ import redis
 from websockets.sync.client import connect
 
 from callsheet.actors.webhooks import signing as webhook_secrets
+from tests.http.contract import validator
 from tests.http.service import Api, Role, Stages
-from tests.http.test_events import SSE, history, watch
-from tests.http.test_openapi import validator
-from tests.http.test_socket import to_the_end
+from tests.http.watching import SSE, history, to_the_end, watch
 from tests.receiver import Behaviour, Receiver, Request, answers
 from tests.waiting import eventually
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import socket
 from typing import Any
@@ -78,3 +80,7 @@ def submit(client: httpx.Client, key: str | None = None, **members: Any) -> http
     """Submit by JSON."""
     headers = {"Idempotency-Key": key} if key else {}
     return client.post("/v1/jobs", json={"pipeline": "sample", **members}, headers=headers)
+
+
+def digest(algorithm: str, data: bytes) -> str:
+    return f"{algorithm} {base64.b64encode(hashlib.new(algorithm, data).digest()).decode()}"

@@ -12,8 +12,7 @@ import callsheet.jobs.rules
 from callsheet.jobs import messages as m
 from callsheet.jobs.rules import decide
 from callsheet.jobs.states import STATUSES
-from tests.jobs.kit import START, in_status
-from tests.jobs.test_table import sample
+from tests.jobs.kit import START, in_status, sample
 
 FILES = sorted(Path(callsheet.jobs.rules.__file__).parent.glob("*.py"))
 # docs.py writes a page when it is run; the rules never import it.

@@ -20,7 +20,7 @@ from callsheet.jobs.states import (
     next_stage_status,
     next_status,
 )
-from tests.jobs.kit import HOOK, LINEAR, START, in_status, submission
+from tests.jobs.kit import HOOK, LINEAR, START, in_status, sample, submission
 
 H, STALE, ACTIVE, ENDED, GONE = None, "stale_report", "job_active", "job_ended", "job_expired"
 UNKNOWN, TAKEN = "job_unknown", "submission_conflict"
@@ -41,31 +41,6 @@ EXPECTED: dict[type[Any], tuple[str | None, ...]] = {
     m.FilesRemoved: (*[STALE] * 7, H),
 }
 PAIRS = [(status, kind) for status in STATUSES for kind in m.MESSAGES]
-
-
-def sample(kind: type[Any], token: int, attempt: int, webhook: int = 1) -> m.Message:
-    """A message of this kind, as right as it can be: from stage `a`, with its current token, or of this webhook."""
-    samples: dict[type[Any], m.Message] = {
-        m.Submit: submission(fingerprint="another"),
-        m.Cancel: m.Cancel(),
-        m.Retry: m.Retry(),
-        m.Forget: m.Forget(),
-        m.Claim: m.Claim("a", token, "w1"),
-        m.Heartbeat: m.Heartbeat("a", token),
-        m.Progress: m.Progress("a", token, 1, 0.5),
-        m.LogLines: m.LogLines("a", token, 1, ("line",)),
-        m.Partial: m.Partial("a", token, 1, {"x": 1}),
-        m.Succeeded: m.Succeeded("a", token),
-        m.Failed: m.Failed("a", token, "broken", "it broke"),
-        m.Stopped: m.Stopped("a", token),
-        m.Fired: m.Fired("expire", attempt),
-        m.FilesRemoved: m.FilesRemoved(),
-        m.Redeliver: m.Redeliver(),
-        m.Delivered: m.Delivered(webhook, 1, 204, 0.25),
-        m.DeliveryFailed: m.DeliveryFailed(webhook, 1, "timeout"),
-        m.DeliveryPostponed: m.DeliveryPostponed(webhook, 1),
-    }
-    return samples[kind]
 
 
 def _id(value: Any) -> str:

@@ -117,3 +117,9 @@ def run(path: Path, *arguments: str) -> None:
     """Make a file with ffmpeg."""
     command = [ffmpeg.binary(), "-nostdin", "-v", "error", "-y", *arguments, str(path)]
     subprocess.run(command, check=True, timeout=100)
+
+
+SCRIPTS = (
+    *("hls to a file", "hls to a port", "hls to a subfile", "hls of data", "concat", "concat of a relative name"),
+    *("concat to a port", "dash to a file", "dash to a port", "sdp", "subfile", "data", "svg", "avi with a playlist"),
+)

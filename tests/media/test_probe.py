@@ -21,6 +21,7 @@ from callsheet.media.probe import AudioFacts, MediaFacts, VideoFacts, probe
 from tests.canary import Canary
 from tests.media import hostile
 from tests.media.conftest import Make
+from tests.media.hostile import SCRIPTS
 from tests.waiting import eventually
 
 KNOWN_CODES = {
@@ -118,12 +119,6 @@ def test_an_empty_file_is_named_so(tmp_path: Path) -> None:
 def canary(tmp_path: Path, austen: Path) -> Iterator[Canary]:
     with Canary(tmp_path, austen.read_bytes()) as canary:
         yield canary
-
-
-SCRIPTS = (
-    *("hls to a file", "hls to a port", "hls to a subfile", "hls of data", "concat", "concat of a relative name"),
-    *("concat to a port", "dash to a file", "dash to a port", "sdp", "subfile", "data", "svg", "avi with a playlist"),
-)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

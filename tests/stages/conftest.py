@@ -226,3 +226,16 @@ def alive(*pids: int) -> list[int]:
         with contextlib.suppress(psutil.NoSuchProcess):
             living += [pid] if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE else []
     return living
+
+
+def group_of(leader: int) -> list[int]:
+    """The living members of a process group."""
+    members = []
+    for process in psutil.process_iter():
+        try:
+            stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(stat[2]) == leader and stat[0] not in "ZX":
+            members.append(process.pid)
+    return members

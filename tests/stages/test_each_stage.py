@@ -16,8 +16,7 @@ from callsheet.jobs.job import InputRef, Job
 from callsheet.jobs.messages import Cancel, Retry, Submit
 from tests.house.running import Running
 from tests.stages import held
-from tests.stages.conftest import Service, alive, service_of_a_file
-from tests.stages.test_stopping import group_of
+from tests.stages.conftest import Service, alive, group_of, service_of_a_file
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)

@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from callsheet.actors.keys import INTERRUPTS, PartitionKeys, partition_of
@@ -17,21 +16,8 @@ from callsheet.actors.stores.store import stage_folder
 from callsheet.jobs.messages import Cancel, Claim, Stopped, Succeeded
 from callsheet.pipelines.declare import OutputFile
 from tests.servers import RedisServer
-from tests.stages.conftest import Service, alive
+from tests.stages.conftest import Service, alive, group_of
 from tests.waiting import eventually, within
-
-
-def group_of(leader: int) -> list[int]:
-    """The living members of a process group."""
-    members = []
-    for process in psutil.process_iter():
-        try:
-            stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(stat[2]) == leader and stat[0] not in "ZX":
-            members.append(process.pid)
-    return members
 
 
 def begun(service: Service) -> tuple[int, int, Path]:
