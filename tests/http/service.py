@@ -165,9 +165,12 @@ class Stages:
     def fail(self, job: str, stage: str, token: int) -> None:
         assert self.jobs.ask(job, Failed(stage, token, "broken", "it broke")).ok
 
-    def complete(self, job: str, **files: bytes) -> None:
-        """Run the whole job; the second stage publishes the files."""
-        self.succeed(job, "one", self.start(job, "one"))
+    def complete(self, job: str, steps: int = 0, /, **files: bytes) -> None:
+        """Run the whole job: the first stage tells its progress in so many steps, the second publishes the files."""
+        token = self.start(job, "one")
+        for n in range(1, steps + 1):
+            self.progress(job, "one", token, n, n / steps)
+        self.succeed(job, "one", token)
         self.succeed(job, "two", self.start(job, "two"), **files)
 
     def _publish(self, job: str, stage: str, token: int, files: dict[str, bytes]) -> tuple[FileRef, ...]:

@@ -16,11 +16,7 @@ from tests.http.watching import SSE, history, watch
 @pytest.fixture
 def done(job: str, stages: Stages) -> str:
     """A completed job with some progress in its history."""
-    token = stages.start(job, "one")
-    for n in range(1, 11):
-        stages.progress(job, "one", token, n, n / 10)
-    stages.succeed(job, "one", token)
-    stages.succeed(job, "two", stages.start(job, "two"))
+    stages.complete(job, 10)
     return job
 
 
@@ -134,11 +130,7 @@ def test_a_watcher_cut_off_at_random_and_resuming_sees_exactly_all(
     api: Api, job: str, client: httpx.Client, stages: Stages
 ) -> None:
     dice, seen = random.Random(7), list[int]()
-    token = stages.start(job, "one")
-    for n in range(1, 60):
-        stages.progress(job, "one", token, n, n / 60)
-    stages.succeed(job, "one", token)
-    stages.succeed(job, "two", stages.start(job, "two"))
+    stages.complete(job, 59)
     last = client.get(f"/v1/jobs/{job}").json()["seq"]
     while not seen or seen[-1] < last:
         wanted = dice.randint(1, 9)

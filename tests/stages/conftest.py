@@ -239,3 +239,13 @@ def group_of(leader: int) -> list[int]:
         if int(stat[2]) == leader and stat[0] not in "ZX":
             members.append(process.pid)
     return members
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """The folder of a run, with a file to publish and one that nobody names."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "words.txt").write_text("hello")
+    (folder / "scratch.tmp").write_text("not for publication")
+    return folder

@@ -70,14 +70,6 @@ class StoreConformance:
     def store(self, tmp_path: Path, place: str) -> ArtifactStore:
         return self.make(tmp_path / "store", place)
 
-    @pytest.fixture
-    def work(self, tmp_path: Path) -> Path:
-        folder = tmp_path / "work"
-        folder.mkdir()
-        (folder / "words.txt").write_text("hello")
-        (folder / "scratch.tmp").write_text("not for publication")
-        return folder
-
     def incoming(self, tmp_path: Path) -> list[str]:
         return [p.name for p in (tmp_path / "store" / "incoming").iterdir()]
 

@@ -33,14 +33,6 @@ def store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path / "store")
 
 
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    (folder / "words.txt").write_text("hello")
-    return folder
-
-
 def everything_in(store: FolderStore) -> list[str]:
     root = store._jobs.parent
     return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())

@@ -69,14 +69,6 @@ def store(server: ObjectStore, tmp_path: Path) -> S3Store:
     return open_at(server.url, tmp_path)
 
 
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    (folder / "words.txt").write_text("hello")
-    return folder
-
-
 def keys(store: S3Store) -> list[str]:
     return sorted(str(found["path"]) for page in obstore.list(store._s3, "jobs") for found in page)
 
