@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from functools import cached_property
 from itertools import islice
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import CallsheetError
@@ -76,28 +76,52 @@ class FeedEntry:
         return self.raw.decode()
 
 
-class _Tail:
-    """The end of one job's journal, as far as it was read."""
+class Watched(Generic[S]):
+    """The end of something that grows, as far as it was read: the newest of it, and what wakes its watchers."""
 
-    def __init__(self, job: str, jobs: Jobs) -> None:
-        self.job = job
+    def __init__(self) -> None:
         self.watchers = 0
-        self.seq = 0
-        self.gone = False
-        self.ended = False  # the job is over, as of `seq`
-        self.ring: deque[FeedEntry] = deque()
-        self._latest: tuple[int, int, list[FeedEntry]] = (-1, -1, [])
-        self._bytes = 0
+        self.ring: deque[S] = deque()
         self.bell = Bell()  # rung, and replaced, when there is more to see
         self.poked = asyncio.Event()
         self.reader: asyncio.Task[None] | None = None
+        self.looking = asyncio.Lock()
+        self._bytes = 0
+
+    def keep(self, entry: S) -> None:
+        """Append an entry; the oldest go where there are too many."""
+        self.ring.append(entry)
+        self._bytes += len(entry.raw)
+        while len(self.ring) > RING or self._bytes > RING_BYTES:
+            self._bytes -= len(self.ring.popleft().raw)
+
+    def drop_all(self) -> None:
+        """Keep none of them."""
+        self.ring.clear()
+        self._bytes = 0
+
+    def ring_bell(self) -> None:
+        """Wake everybody who waits."""
+        bell, self.bell = self.bell, Bell()
+        bell.ring()
+
+
+class _Tail(Watched[FeedEntry]):
+    """The end of one job's journal."""
+
+    def __init__(self, job: str, jobs: Jobs) -> None:
+        super().__init__()
+        self.job = job
+        self.seq = 0
+        self.gone = False
+        self.ended = False  # the job is over, as of `seq`
+        self._latest: tuple[int, int, list[FeedEntry]] = (-1, -1, [])
         self._jobs = jobs
         self._begun = False
-        self._looking = asyncio.Lock()
 
     async def begin(self) -> None:
         """Read the end of what there is, once. Raises Unavailable."""
-        async with self._looking:
+        async with self.looking:
             if not self._begun:
                 snapshot = await self._jobs.job(self.job)
                 self.seq = max(self.seq, (snapshot.seq if snapshot else 0) - RING)
@@ -107,7 +131,7 @@ class _Tail:
 
     async def look(self) -> None:
         """Read what is new. Raises Unavailable."""
-        async with self._looking:
+        async with self.looking:
             await self._look()
 
     async def _look(self) -> None:
@@ -120,8 +144,7 @@ class _Tail:
         fresh = [FeedEntry(entry) for entry in entries if entry.seq > self.seq]
         self.gone = self.seq > 0 and not entries
         if fresh and self.ring and fresh[0].seq != self.seq + 1:
-            self.ring.clear()  # the ring holds a run without a gap, or it could not be counted on
-            self._bytes = 0
+            self.drop_all()  # the ring holds a run without a gap, or it could not be counted on
         for entry in fresh:
             self._append(entry)
         if fresh or self.gone:
@@ -129,20 +152,12 @@ class _Tail:
         return bool(fresh)
 
     def _append(self, entry: FeedEntry) -> None:
-        self.ring.append(entry)
+        self.keep(entry)
         self.seq = entry.seq
-        self._bytes += len(entry.raw)
-        while len(self.ring) > RING or self._bytes > RING_BYTES:
-            self._bytes -= len(self.ring.popleft().raw)
         if entry.type in TERMINAL_EVENTS:
             self.ended = True
         elif entry.type == "JobRetried":
             self.ended = False
-
-    def ring_bell(self) -> None:
-        """Wake everybody who waits."""
-        bell, self.bell = self.bell, Bell()
-        bell.ring()
 
     def after(self, seq: int) -> list[FeedEntry] | None:
         """The next events after `seq`, [] when there are none yet, None when the ring does not reach back so far."""
@@ -156,16 +171,7 @@ class _Tail:
         return self._latest[2]
 
 
-class WatchedTail(Protocol):
-    """A tail as it is let go of."""
-
-    reader: asyncio.Task[None] | None
-
-    def ring_bell(self) -> None:
-        """Wake everybody who waits."""
-
-
-T = TypeVar("T", bound=WatchedTail)
+T = TypeVar("T", bound=Watched[Any])
 
 
 class Tails(Generic[T]):

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from functools import cached_property
 from itertools import islice
 
 from callsheet.actors.client import Jobs
 from callsheet.actors.errors import CallsheetError
-from callsheet.actors.feeds.job_feed import RING, RING_BYTES, CursorLostError, Tails, one_batch
+from callsheet.actors.feeds.job_feed import CursorLostError, Tails, Watched, one_batch
 from callsheet.actors.feeds.tenant_log import Cursor, TenantEvent, TenantLog, cursor_text
-from callsheet.actors.tasks import RETRY_SECONDS, Bell, Patience
+from callsheet.actors.tasks import RETRY_SECONDS, Patience
 from callsheet.actors.telemetry.metrics import WATCHERS
 
 RENEW_SECONDS = 3600.0
@@ -42,26 +41,20 @@ def entries_after(cursor: Cursor, events: Sequence[TenantEvent]) -> list[TenantE
     return entries
 
 
-class _Tail:
-    """The end of a tenant's events, as far as it was read. `count`: of all entries there ever were in the ring."""
+class _Tail(Watched[TenantEntry]):
+    """The end of a tenant's events. `count`: of all entries there ever were in the ring."""
 
     def __init__(self, jobs: Jobs, tenant: str) -> None:
+        super().__init__()
         self.log = TenantLog(jobs, tenant)
-        self.watchers = 0
         self.cursor: Cursor = ()
         self.count = 0
         self.lives = 0  # how often the events did not continue from where we were
-        self.ring: deque[TenantEntry] = deque()
-        self.bell = Bell()  # rung, and replaced, when there is more to see
-        self.poked = asyncio.Event()
-        self.reader: asyncio.Task[None] | None = None
-        self._bytes = 0
         self._renewed = 0.0
-        self._looking = asyncio.Lock()
 
     async def look(self) -> None:
         """Read what is new, once somebody has asked where the end is. Raises Unavailable."""
-        async with self._looking:
+        async with self.looking:
             try:
                 while self.cursor and await self._look_once():
                     pass
@@ -76,10 +69,7 @@ class _Tail:
     async def _look_once(self) -> bool:
         fresh = entries_after(self.cursor, await self.log.read(self.cursor))
         for entry in fresh:
-            self.ring.append(entry)
-            self._bytes += len(entry.raw)
-            while len(self.ring) > RING or self._bytes > RING_BYTES:
-                self._bytes -= len(self.ring.popleft().raw)
+            self.keep(entry)
         if fresh:
             self.cursor, self.count = fresh[-1].cursor, self.count + len(fresh)
             self.ring_bell()
@@ -87,14 +77,8 @@ class _Tail:
 
     def _begin(self, cursor: Cursor) -> None:
         self.cursor, self.lives = cursor, self.lives + 1
-        self.ring.clear()
-        self._bytes = 0
+        self.drop_all()
         self.ring_bell()
-
-    def ring_bell(self) -> None:
-        """Wake everybody who waits."""
-        bell, self.bell = self.bell, Bell()
-        bell.ring()
 
     def after(self, count: int) -> list[TenantEntry] | None:
         """The entries after the first `count`, [] when there are none yet, None when the ring does not reach back."""

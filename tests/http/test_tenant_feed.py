@@ -14,7 +14,6 @@ import pytest
 from callsheet.actors.client import Jobs
 from callsheet.actors.committer import Committer
 from callsheet.actors.feeds import job_feed as feed_module
-from callsheet.actors.feeds import tenant_feed as tenant_feed_module
 from callsheet.actors.feeds.job_feed import CursorLostError
 from callsheet.actors.feeds.tenant_feed import TenantEntry, TenantFeed
 from callsheet.actors.feeds.tenant_log import cursor_text, read_cursor
@@ -213,7 +212,7 @@ def test_in_the_place_of_an_event_that_is_gone_with_its_job_stands_that_it_is(re
 def test_many_share_one_reader_and_who_does_not_read_gets_the_rest_later(
     redis_url: str, owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tenant_feed_module, "RING", 20)
+    monkeypatch.setattr(feed_module, "RING", 20)
     monkeypatch.setattr(feed_module, "PAGE", 7)
 
     async def story(feed: TenantFeed) -> None:
