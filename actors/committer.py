@@ -61,8 +61,8 @@ class Committer:
 
     Who finds one free sends at once, from its own thread. Who finds none waits in line; whoever comes back with an
     answer gives the connection to the first in line, which sends what has gathered meanwhile. So nothing is handed to
-    another thread and back unless there is something to share. (A thread a connection, as it was before, cost a lone
-    commit two such hand-overs, a good part of its time.)
+    another thread and back unless there is something to share. (A thread a connection costs a lone commit two
+    such hand-overs, a good part of its time.)
 
     Two connections: while Redis works on one batch, the next is packed (measured: a quarter more than with one; a third
     adds nothing). Their order does not matter, since an actor has at most one step under way.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -157,10 +158,15 @@ class Job(msgspec.Struct, frozen=True):
 
     @property
     def result(self) -> dict[str, Any]:
-        """The results of all stages merged in order; lists under the same name are joined (warnings add up)."""
-        merged: dict[str, Any] = {}
-        for state in self.stages.values():
-            for key, value in state.result.items():
-                both = isinstance(value, list) and isinstance(merged.get(key), list)
-                merged[key] = [*merged[key], *value] if both else value
-        return merged
+        """The results of all stages merged in order (warnings add up)."""
+        return joined(state.result for state in self.stages.values())
+
+
+def joined(pieces: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Pieces of a result as one: lists under the same key are joined, of other values the latest counts."""
+    merged: dict[str, Any] = {}
+    for piece in pieces:
+        for key, value in piece.items():
+            both = isinstance(value, list) and isinstance(merged.get(key), list)
+            merged[key] = [*merged[key], *value] if both else value
+    return merged

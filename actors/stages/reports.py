@@ -14,6 +14,7 @@ import structlog
 from callsheet.actors.blocking import BlockingJobs
 from callsheet.actors.errors import CallsheetError
 from callsheet.jobs.draft import Outcome
+from callsheet.jobs.job import joined
 from callsheet.jobs.messages import Chatter, Failed, Heartbeat, LogLines, Partial, Progress, Stopped, Succeeded
 
 log = structlog.get_logger("worker")
@@ -176,16 +177,6 @@ class Reporter:
     def _number(self) -> int:
         self._numbers += 1
         return self._numbers
-
-
-def joined(pieces: list[dict[str, Any]]) -> dict[str, Any]:
-    """Pieces of a result as one: lists under the same key are joined, of other values the latest counts."""
-    merged: dict[str, Any] = {}
-    for piece in pieces:
-        for key, value in piece.items():
-            both = isinstance(value, list) and isinstance(merged.get(key), list)
-            merged[key] = [*merged[key], *value] if both else value
-    return merged
 
 
 class Heard(NamedTuple):

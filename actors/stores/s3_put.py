@@ -26,7 +26,6 @@ from callsheet.actors.stores.s3_errors import DENIED, denied, no_bucket, reachin
 MOST_BYTES = 5 << 30  # of one PUT, by the protocol
 PROBE = ".callsheet"
 SIGNED = timedelta(minutes=15)  # a PUT must begin within this
-PIECE = 1 << 20
 CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
@@ -115,8 +114,6 @@ def _talking() -> Iterator[None]:
 
 def _md5(file: Path) -> str:
     """What `Content-MD5` says: the server refuses a body that arrives otherwise."""
-    digest = hashlib.md5(usedforsecurity=False)
     with file.open("rb") as stream:
-        while piece := stream.read(PIECE):
-            digest.update(piece)
+        digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
     return base64.b64encode(digest.digest()).decode()

@@ -25,13 +25,13 @@ from callsheet.actors.stages.child_main import without_paths
 from callsheet.actors.stages.child_wire import Inbox, Ready, Request, Said, Setup, frame, receive
 from callsheet.actors.stages.paid import PaidSteps
 from callsheet.actors.stages.process_group import group_lives, kill_group
-from callsheet.actors.stages.reports import Heard, deliver, joined
+from callsheet.actors.stages.reports import Heard, deliver
 from callsheet.actors.stages.work_folders import WorkFolders
 from callsheet.config.settings import Settings
 from callsheet.jobs.draft import Outcome
 from callsheet.jobs.events import Event, JobSubmitted
 from callsheet.jobs.evolve import evolve
-from callsheet.jobs.job import InputRef, Job, StageState
+from callsheet.jobs.job import InputRef, Job, StageState, joined
 from callsheet.jobs.messages import Succeeded
 from callsheet.pipelines.transcribe import pipeline
 from tests.servers import RedisServer
