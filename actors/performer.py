@@ -47,7 +47,7 @@ class Performer:
         broker_url: str,
         store: ArtifactStore,
         deliver: Callable[[Ownership, OutboxItem, Deliver], None],
-        admission: Admission | None = None,
+        admission: Admission,
         *,
         threads: int = 4,
     ) -> None:
@@ -115,7 +115,7 @@ class Performer:
             self._later = [entry for entry in self._later if entry[0] > now]
         for _, owner, item in due:
             self.perform(owner, item)
-        for entries in self._admission.due() if self._admission is not None else ():
+        for entries in self._admission.due():
             self._perform_all(entries)
 
     def _perform_all(self, entries: list[Entry]) -> None:
@@ -162,15 +162,14 @@ class Performer:
         generation = ""
         match item.effect:
             case Dispatch() as effect:
-                if self._admission is not None and not self._admission.admits(owner, item):
+                if not self._admission.admits(owner, item):
                     return  # it is not its job's turn; it stays in the outbox
                 generation = self._generation or self._find_generation()
                 work.dispatch(self._broker, item.job, effect.stage, effect.token, effect.queue)
             case Interrupt(stage=stage, token=token):
                 self._redis.publish(INTERRUPTS, f"{item.job} {stage} {token}")
             case Tidy(keep=keep, before=before):
-                if self._admission is not None:
-                    self._perform_all(self._admission.ended(item, before))
+                self._perform_all(self._admission.ended(item, before))
                 self._store.tidy(item.job, keep, before)
             case RemoveFiles():
                 self._store.remove_job(item.job)

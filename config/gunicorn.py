@@ -20,9 +20,9 @@ class PlainLogger(Logger):  # type: ignore[misc]  # gunicorn carries no type inf
     def setup(self, cfg: Any) -> None:
         """Let the lines travel up to the root logger; the parent class would add handlers of its own."""
         super().setup(cfg)
-        for log in (self.error_log, self.access_log):
-            log.handlers.clear()
-            log.propagate = True
+        for logger in (self.error_log, self.access_log):
+            logger.handlers.clear()
+            logger.propagate = True
 
 
 def gunicorn_options(settings: Settings) -> dict[str, Any]:

@@ -43,12 +43,11 @@ KEPT = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPAT
 KEPT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", TEST_PREFIX)  # the last: how tests find all descendants of a process
 
 
-def run_worker(settings: Settings, queues: Iterable[str], concurrency: int | None = None) -> None:
-    """Run stages of these queues until SIGTERM or SIGINT. `concurrency`: of each queue, in place of the settings'."""
+def run_worker(settings: Settings, queues: Iterable[str]) -> None:
+    """Run stages of these queues until SIGTERM or SIGINT. Raises SettingsError."""
     failpoints.configure(settings.failpoints)
     start_tracing(settings, "worker")
-    slots = {queue: concurrency or getattr(settings, f"{queue}_concurrency") for queue in queues}
-    slots = {queue: count for queue, count in slots.items() if count}
+    slots = {queue: count for queue in queues if (count := getattr(settings, f"{queue}_concurrency"))}
     if not slots:
         raise SettingsError("this worker has nothing to do: no queue with a concurrency above 0")
     stop = _stop_signals()

@@ -19,7 +19,7 @@ from callsheet.config.settings import Settings
 
 log = structlog.get_logger("limits")
 FRESH_SECONDS = 2.0
-MAX_KNOWN = 1024  # tenants remembered by a process; the one asked for longest ago is forgotten first
+MAX_KNOWN = 1024  # tenants remembered by a process; the one read longest ago is forgotten first
 MAX_TENANTS = 10_000  # with limits of their own
 RATE_WITH_KEYS = 100.0
 
@@ -83,6 +83,7 @@ class _Known:
         own = _given(self.own(tenant, raw)) if raw else {}
         limits = replace(self._usual, **own) if own else self._usual
         self._known[tenant] = (time.monotonic() + FRESH_SECONDS, limits)
+        self._known.move_to_end(tenant)
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
         return limits

@@ -22,6 +22,8 @@ from callsheet.http.reach import tenant_of
 from callsheet.http.uploads import tus
 from callsheet.http.uploads.resources import Uploads
 
+OVERTAKEN = frozenset({"offset_mismatch", "upload_locked"})
+
 
 class Creation(NamedTuple):
     """One request for a new upload."""
@@ -101,6 +103,3 @@ def _asked(req: falcon.asgi.Request) -> Creation:
 def _is_final(error: BaseException) -> bool:
     """Whether a creation under a key is refused, and not broken off or overtaken by another one under that key."""
     return isinstance(error, Problem | CallsheetError) and getattr(error, "code", "") not in OVERTAKEN
-
-
-OVERTAKEN = frozenset({"offset_mismatch", "upload_locked"})

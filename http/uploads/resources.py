@@ -32,7 +32,7 @@ RESERVED_LONGER = 60.0  # than the upload is kept
 class Uploads:
     """Takes uploads in, for one tenant at a time, within what it may store."""
 
-    def __init__(self, settings: Settings, store: UploadStore, ledger: Ledger | None = None) -> None:
+    def __init__(self, settings: Settings, store: UploadStore, ledger: Ledger) -> None:
         self._settings = settings
         self._store = store
         self._ledger = ledger
@@ -104,12 +104,11 @@ class Uploads:
         await self._release(tenant, upload)
 
     async def _release(self, tenant: str, upload: str) -> None:
-        if self._ledger is not None:
-            await unbroken(self._ledger.release, tenant, holder(upload))
+        await unbroken(self._ledger.release, tenant, holder(upload))
 
-    def claim(self, tenant: str, upload: str, count: int) -> Claim | None:
+    def claim(self, tenant: str, upload: str, count: int) -> Claim:
         """What it has reserved, for the store that makes it a job's input."""
-        return self._ledger.claim(tenant, holder(upload), count) if self._ledger is not None else None
+        return self._ledger.claim(tenant, holder(upload), count)
 
     @property
     def _most(self) -> int:
@@ -129,9 +128,8 @@ class Uploads:
 
     async def reserve(self, tenant: str, upload: str, count: int) -> None:
         """Count it against what the tenant may store; one byte at least, since how many there are has a bound, too."""
-        if self._ledger is not None:
-            seconds = self._settings.upload_keep_seconds + RESERVED_LONGER
-            await unbroken(self._ledger.reserve, tenant, holder(upload), max(1, count), seconds)
+        seconds = self._settings.upload_keep_seconds + RESERVED_LONGER
+        await unbroken(self._ledger.reserve, tenant, holder(upload), max(1, count), seconds)
 
 
 def holder(upload: str) -> str:

@@ -12,6 +12,7 @@ from queue import Empty
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from callsheet.actors import job_actor, performer
 from callsheet.actors.committer import Committer
@@ -21,9 +22,13 @@ from callsheet.actors.ownership import Ownership
 from callsheet.actors.performer import Performer
 from callsheet.actors.pool import Pool
 from callsheet.actors.stores.folder import FolderStore
+from callsheet.actors.tenants.admission import Admission
+from callsheet.actors.tenants.limits import Tenants, limits_of
+from callsheet.config.settings import Settings
 from tests.actors.kit import POLICY, START
 from tests.waiting import eventually
 
+ANY_NUMBER = replace(limits_of(Settings()), active=0)  # of jobs at work: the model knows of no turns
 STEPS = ("host.decided", "host.committed")
 KEYS = PartitionKeys(0)
 _hosts: dict[str, RehearsalHost] = {}
@@ -63,7 +68,8 @@ class RehearsalHost:
         client.delete(KEYS.lease)  # it ran out
         self.epoch = int(committer.run("lease", [KEYS.lease, KEYS.epoch], ["take", self.name, 60_000, 0]))
         self.pool = Pool(3, self.name)
-        self.performer = Performer("unix:///nowhere", broker_url, store, _no_webhooks, threads=0)
+        admission = Admission(client, Tenants(client, ANY_NUMBER), lambda: [KEYS])
+        self.performer = Performer("unix:///nowhere", broker_url, store, _no_webhooks, admission, threads=0)
         self.performer._redis = client
         self.journal = Journal(committer, client, KEYS, self.epoch)
         self.owner = Ownership(
