@@ -100,7 +100,7 @@ class StageContext(Protocol):
         ...
 
     def progress(self, fraction: float, message: str = "") -> None:
-        """How far this stage is, 0..1. Cheap: call it as often as you like, it is thinned to 4 a second."""
+        """How far this stage is, 0..1. Cheap: call it as often as you like, it is thinned to two a second."""
         ...
 
     def log(self, line: str) -> None:
