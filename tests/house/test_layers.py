@@ -122,6 +122,13 @@ def test_nobody_imports_a_room_by_its_bare_name(folder: str) -> None:
     assert bare == []
 
 
+def test_no_test_module_lends_to_another() -> None:
+    """What several of them share is in a module without tests."""
+    found = {path: uses(path.read_text("utf-8")) for path in python_files("tests")}
+    lent = re.compile(r"tests\.(\w+\.)*test_")
+    assert [str(path.relative_to(ROOT)) for path, used in found.items() if any(lent.match(u.what) for u in used)] == []
+
+
 def test_the_supervisor_knows_no_room() -> None:
     for name in ("up.py", "supervisor.py"):
         found = uses((ROOT / "callsheet" / name).read_text("utf-8"))
