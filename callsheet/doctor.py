@@ -8,7 +8,6 @@ import importlib.util
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from callsheet.config.redis_server import Kind, check_server, find_server, socke
 from callsheet.config.settings import Settings, SettingsError
 from callsheet.media import ffmpeg, weights
 from callsheet.media.errors import MediaError
-from callsheet.up import address_of, answers, redis_folder
+from callsheet.up import address_of, answers, redis_folder, why_not_free
 
 MARKS = {"ok": "ok      ", "warning": "warning ", "problem": "PROBLEM "}
 WAIT_SECONDS, ANSWER_SECONDS = 10.0, 2.0
@@ -120,19 +119,11 @@ def _port(settings: Settings) -> Iterator[Finding]:
         alive = json.loads(connection.getresponse().read(100)) == {"status": "ok"}
         yield ok("port", f"the API answers at {settings.address}") if alive else _taken(settings)
     except (http.client.HTTPException, OSError, ValueError):
-        yield _taken(settings) if _is_taken(settings) else ok("port", f"{settings.address} is free: no API runs here")
+        yield (
+            _taken(settings) if why_not_free(settings) else ok("port", f"{settings.address} is free: no API runs here")
+        )
     finally:
         connection.close()
-
-
-def _is_taken(settings: Settings) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in settings.bind else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.bind, settings.port))
-        except OSError:
-            return True
-    return False
 
 
 def _taken(settings: Settings) -> Finding:

@@ -43,7 +43,8 @@ def run_up(settings: Settings, service: RoleTable | None = None) -> int:
     """Run everything until a signal says stop. The exit code; 2 and one line for what is wrong with the machine."""
     _make_data_folder(settings.data)
     with _only_one(settings.data) as lock:
-        _check_port_is_free(settings)
+        if why := why_not_free(settings):
+            raise SettingsError(f"{settings.address} {why}; set CALLSHEET_PORT to another port")
         greeting = _greeting(settings)
         redis, settings = embedded_redis(settings, lock)
         roles = [*redis, *(service or callsheet_roles)(settings)]
@@ -239,12 +240,13 @@ def _lives(pid: str) -> bool:
     return True
 
 
-def _check_port_is_free(settings: Settings) -> None:
+def why_not_free(settings: Settings) -> str | None:
+    """Why the API cannot listen where the settings say; None if it can."""
     family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((settings.bind, settings.port))
         except OSError as error:
-            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
-            raise SettingsError(f"{settings.address} {why}; set CALLSHEET_PORT to another port") from None
+            return "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
+    return None
