@@ -131,10 +131,7 @@ async def read_json(req: falcon.asgi.Request) -> dict[str, Any]:
         return {}
     if req.content_type and not req.content_type.partition(";")[0].strip().lower().endswith("json"):
         raise Problem("unsupported_media_type", "send application/json")
-    value = parse_json(raw)
-    if not isinstance(value, dict):
-        raise Problem("invalid_json", "an object is expected")
-    return value
+    return parse_object(raw)
 
 
 async def read_bytes(req: falcon.asgi.Request, limit: int) -> bytes:
@@ -148,6 +145,14 @@ async def read_bytes(req: falcon.asgi.Request, limit: int) -> bytes:
             raise Problem("body_too_large", f"at most {limit} bytes")
         pieces.append(piece)
     return b"".join(pieces)
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """The JSON object in these bytes; see `parse_json`. Raises Problem."""
+    value = parse_json(raw)
+    if not isinstance(value, dict):
+        raise Problem("invalid_json", "an object is expected")
+    return value
 
 
 def parse_json(raw: bytes) -> Any:

@@ -22,7 +22,7 @@ from callsheet.actors.tasks import end_tasks
 from callsheet.actors.telemetry import tracing
 from callsheet.actors.tenants.keyring import Keyring
 from callsheet.http.auth import may_still
-from callsheet.http.body import parse_json
+from callsheet.http.body import parse_object
 from callsheet.http.conditions import whole_number
 from callsheet.http.events import MAX_SEQ
 from callsheet.http.jobs import NoFields, converted, retry_message
@@ -177,7 +177,7 @@ class Session:
             text = await self._commands.get()
             command, named, answer = None, dict[str, Any](), dict[str, Any]()
             try:
-                members = _object(text)
+                members = parse_object(text.encode())
                 command = members.pop("type", None)
                 named = _name(members)
                 answer = await self._command(command, members)
@@ -223,10 +223,3 @@ def _name(members: dict[str, Any]) -> dict[str, Any]:
     if not (name is None or (isinstance(name, str) and len(name) <= MAX_NAME) or type(name) is int):
         raise Problem("invalid_field", f"id is a number, or a text of {MAX_NAME} characters at most")
     return {} if name is None else {"id": name}
-
-
-def _object(text: str) -> dict[str, Any]:
-    value = parse_json(text.encode())
-    if not isinstance(value, dict):
-        raise Problem("invalid_json", "an object is expected")
-    return value
