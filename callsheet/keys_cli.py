@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from callsheet.journal_cli import journal
 
 if TYPE_CHECKING:
     from callsheet.config.settings import Settings
@@ -37,7 +37,7 @@ def create(
     """Make a key and print it: it is shown only now."""
     from callsheet.actors.tenants.keyring import KeyStore
 
-    with _redis() as client, _one_line():
+    with journal() as client:
         key, secret = KeyStore(client).create(tenant, tuple(one.value for one in scope), name)
     typer.echo(f"key {key.id} of tenant {key.tenant} ({', '.join(key.scopes)}); it is not shown again:", err=True)
     typer.echo(secret)
@@ -48,7 +48,7 @@ def list_keys() -> None:
     """Show the keys that count, without what would let anybody in."""
     from callsheet.actors.tenants.keyring import KeyStore
 
-    with _redis() as client, _one_line():
+    with journal() as client:
         found = KeyStore(client).list()
     for key in found:
         typer.echo(f"{key.id}  {key.created_at}  {key.tenant:<20}  {','.join(key.scopes):<16}  {key.name}".rstrip())
@@ -59,7 +59,7 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="As `callshe
     """Have a key count no more; within two seconds no API takes it."""
     from callsheet.actors.tenants.keyring import KeyStore
 
-    with _redis() as client, _one_line():
+    with journal() as client:
         if not KeyStore(client).revoke(key_id):
             raise ValueError(f"there is no key {key_id!r}")
     typer.echo(f"key {key_id} is revoked", err=True)
@@ -80,7 +80,7 @@ def set_limits(
     """Give a tenant limits of its own, in place of those it had. What is not named is as the settings say."""
     from callsheet.actors.tenants.limits import OwnLimits, Tenants, limits_of
 
-    with _redis() as client, _one_line():
+    with journal() as client:
         own = OwnLimits(rate, burst, max_active, max_open, max_stored, _bytes(quota), reuse)
         Tenants(client, limits_of(_settings())).set(tenant, own)
 
@@ -92,7 +92,7 @@ def list_limits() -> None:
 
     from callsheet.actors.tenants.limits import Tenants, limits_of
 
-    with _redis() as client, _one_line():
+    with journal() as client:
         found = Tenants(client, limits_of(_settings())).own()
     for tenant, own in found.items():
         limits = (f"{name}={value}" for name, value in msgspec.structs.asdict(own).items() if value is not None)
@@ -103,30 +103,6 @@ def _settings() -> Settings:
     from callsheet.config.settings import load_settings
 
     return load_settings()
-
-
-@contextmanager
-def _redis() -> Iterator[Any]:
-    """The journal's Redis: where the settings say, else the private one of this data folder, whether it runs or not."""
-    from callsheet.actors.committer import connect
-    from callsheet.up import running_journal
-
-    with running_journal(_settings()) as address, connect(address) as client:
-        yield client
-
-
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """What cannot be done is one line and exit code 2, as for settings."""
-    from callsheet.actors.errors import Unavailable
-    from callsheet.config.settings import SettingsError
-
-    try:
-        yield
-    except ValueError as error:
-        raise SettingsError(str(error)) from None
-    except Unavailable as error:
-        raise SettingsError(f"{error}; is CALLSHEET_REDIS_URL right?") from None
 
 
 def _bytes(text: str | None) -> int | None:

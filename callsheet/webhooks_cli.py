@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from callsheet.journal_cli import journal
 
 webhooks = typer.Typer(help="Webhooks: the secrets that sign them.", no_args_is_help=True)
 secret = typer.Typer(help="The secret of a tenant.", no_args_is_help=True)
@@ -21,7 +21,7 @@ def show(tenant: Tenant = "default") -> None:
     """Print the secret; beside it the one before, while that signs as well. Made when it is first needed."""
     from callsheet.actors.webhooks.signing import of_tenant
 
-    with _journal() as client:
+    with journal() as client:
         _print(of_tenant(client, _checked(tenant)))
 
 
@@ -33,7 +33,7 @@ def rotate(
     """Make a new secret and print it."""
     from callsheet.actors.webhooks.signing import rotate as replace
 
-    with _journal() as client:
+    with journal() as client:
         _print(replace(client, _checked(tenant), overlap))
 
 
@@ -50,22 +50,3 @@ def _checked(tenant: str) -> str:
     if not TENANT.match(tenant):
         raise SettingsError(f"{tenant!r} is no name of a tenant")
     return tenant
-
-
-@contextmanager
-def _journal() -> Iterator[Any]:
-    """The journal's Redis: where the settings say, else the one that `callsheet up` runs on this data folder."""
-    from callsheet.actors.committer import connect
-    from callsheet.actors.errors import Unavailable
-    from callsheet.actors.wire import unavailable
-    from callsheet.config.settings import SettingsError, load_settings
-    from callsheet.up import journal_address
-
-    client = connect(journal_address(load_settings()))
-    try:
-        with unavailable():
-            yield client
-    except Unavailable as error:
-        raise SettingsError(f"{error}; is `callsheet up` running, or CALLSHEET_REDIS_URL right?") from None
-    finally:
-        client.close()

@@ -24,6 +24,12 @@ def callsheet(*arguments: str, **environment: str) -> subprocess.CompletedProces
     )
 
 
+def test_a_secret_of_webhooks_can_be_had_before_anything_was_started(tmp_path: Path) -> None:
+    first, again = (callsheet("webhooks", "secret", "show", CALLSHEET_DATA=str(tmp_path)) for _ in range(2))
+    assert (first.returncode, first.stdout[:6]) == (0, "whsec_"), first.stderr
+    assert again.stdout == first.stdout
+
+
 def test_help_lists_the_commands() -> None:
     answer = callsheet("--help")
     assert answer.returncode == 0
