@@ -7,15 +7,29 @@ function made(tag, members = {}) {
 }
 
 class View {
-  constructor(section) {
+  constructor(section, fields) {
     const part = (selector) => section.querySelector(selector);
     Object.assign(this, { section, status: part("[role=status]"), file: part(".file"), id: part("code") });
     Object.assign(this, { trouble: part("[role=alert]"), whole: part(".whole"), bar: part("progress"), result: part("pre") });
     Object.assign(this, { artifacts: part(".artifacts"), pictures: part(".pictures"), events: part(".events ol") });
     Object.assign(this, { cancel: part("[name=cancel]"), stages: part("[name=stage]"), retry: part("[name=retry]") });
     this.cancel.addEventListener("click", () => this.trying(() => this.command("cancel", {})));
-    this.retry.addEventListener("click", () => this.trying(() =>
-      this.command("retry", this.stages.value ? { from_stage: this.stages.value } : {})));
+    this.fields = fields?.cloneNode(true);
+    if (fields) {
+      Object.assign(this.fields, { open: false, hidden: true });
+      this.fields.querySelector("summary").textContent = "Params of the retry";
+      part(".again").append(this.fields);
+    }
+    part(".again").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.trying(() => this.command("retry", this.wanted()));
+    });
+  }
+
+  // Params that are not changed stay as they are.
+  wanted() {
+    const [from_stage, params] = [this.stages.value, this.fields ? members(this.fields) : {}];
+    return { ...(from_stage && { from_stage }), ...(Object.keys(params).length && { params }) };
   }
 
   async trying(act) {
@@ -95,6 +109,7 @@ class View {
     this.status.textContent = job.error ? `${job.status}: ${job.error.message}` : job.status;
     this.result.textContent = job.result ? JSON.stringify(job.result, null, 2) : "";
     this.allow(job.allowed_actions, job.stages);
+    if (this.fields) fillAll(this.fields, job.params);
     this.bar.value = job.progress;
     const files = job.artifacts.map(({ url, sha256 }) => `${url} ${sha256}`).join("\n");
     if (files !== this.published) this.publish(job.artifacts);
@@ -106,9 +121,15 @@ class View {
     if (id === this.job?.id && seq > this.job.seq) this.bar.value = progress;
   }
 
+  // Whoever has pressed what cannot be pressed again stays at this job.
   allow(actions, stages = []) {
+    const { activeElement } = document;
+    const ended = actions.includes("retry");
     this.cancel.disabled = !actions.includes("cancel");
-    this.stages.disabled = this.retry.disabled = !actions.includes("retry");
+    this.stages.disabled = this.retry.disabled = !ended;
+    if (this.fields) this.fields.hidden = !ended;
+    const left = this.section.contains(activeElement) && activeElement.matches(":disabled, [hidden] *");
+    if (left) this.section.focus({ preventScroll: true });
     const names = new Set(stages.flatMap(({ name }) => [name.split(":")[0], name])); // a fan-out: all, or one of it
     const whole = stages.every(({ status }) => ["succeeded", "skipped"].includes(status));
     const first = made("option", { value: "", textContent: whole ? "the beginning" : "what has not succeeded" });

@@ -52,6 +52,7 @@ exports.shown = (article) => article.evaluate(async (element) => {
     file: element.querySelector(".job .file").textContent,
     status: element.querySelector(".job [role=status]").textContent,
     whole: !element.querySelector(".whole").hidden,
+    focused: element.querySelector(".job") === document.activeElement,
     trouble: element.querySelector(".job [role=alert]").textContent,
     events: [...element.querySelectorAll(".events li")].map((line) => line.textContent.trim()),
     artifacts: [...element.querySelectorAll(".artifacts a")].map((link) => [link.textContent, link.getAttribute("href")]),

@@ -1,11 +1,12 @@
 // Fill in a form of the page /try in a real browser, and write what is seen.
 //
-//   form.cjs URL PIPELINE FILE PARAMS [KEY] [cancel | retry:STAGE | retried | hide]
+//   form.cjs URL PIPELINE FILE PARAMS [KEY] [cancel | retry:STAGE[:PARAMS] | retried | hide | folded]
 //
 // First a line with the job's id, as soon as the page shows it; at the job's end one line of JSON. A cancel is pressed
 // once the bar shows that it goes on, a retry once the job has failed: its end is then the next one, as it is of one that is
 // `retried` by somebody else after the line `ended`. A page that hides is seen again when the job has ended; a line
-// `hidden` says that it has let go of its feeds.
+// `hidden` says that it has let go of its feeds. `folded`: the first number is made too large and the params are folded;
+// a line says what the browser asks for then, before it is put right.
 const fs = require("fs");
 const path = require("path");
 const { shown, withPage } = require("./chromium.cjs");
@@ -22,12 +23,10 @@ async function fill(page, noticed) {
   const article = await page.$(`#try-${pipeline}`);
   await (await article.$("[name=file]")).uploadFile(file);
   await (await article.$("summary")).click();
-  for (const [name, value] of Object.entries(JSON.parse(params))) {
-    const control = await article.$(`[name=param-${name}]`);
-    await control.evaluate((element) => element.value !== undefined && element.type !== "checkbox" && element.select?.());
-    await (typeof value === "boolean" ? control.click() : control.type(value));
-  }
-  await (await article.$("form button")).click();
+  await enterAll(await article.$("details"), JSON.parse(params));
+  const start = await article.$("form > p > button");
+  if (then === "folded") await askedFor(page, article, start);
+  await start.click();
   await page.waitForFunction((view) => document.querySelector(`${view} code`).textContent
     || document.querySelector(`${view} [role=alert]`).textContent, {}, view);
   console.log(await article.$eval(".job code", (element) => element.textContent));
@@ -37,7 +36,12 @@ async function fill(page, noticed) {
   }
   if (then?.startsWith("retry:")) {
     await page.waitForSelector(`${view} [name=retry]:enabled`);
-    await page.select(`${view} [name=stage]`, then.slice("retry:".length));
+    const [stage, ...changes] = then.slice("retry:".length).split(":");
+    await page.select(`${view} [name=stage]`, stage);
+    if (changes.length) {
+      await (await article.$(".again summary")).click();
+      await enterAll(await article.$(".again details"), JSON.parse(changes.join(":")));
+    }
     await (await article.$("[name=retry]")).click();
     await told(page, "JobRetried");
   }
@@ -55,6 +59,39 @@ async function fill(page, noticed) {
   const saved = [];
   for (const link of await article.$$(".artifacts a")) saved.push(await save(page, link));
   console.log(JSON.stringify({ ...(await shown(article)), saved, ...noticed() }));
+}
+
+async function enterAll(box, values) {
+  for (const [name, value] of Object.entries(values)) await enter(await box.$(`[name=param-${name}]`), value);
+}
+
+// As a person does: with clicks and keys. What is in a list or a map already stays.
+async function enter(part, value) {
+  const kind = await part.evaluate((element) => element.dataset.kind ?? (element.type === "checkbox" ? "box" : element.tagName));
+  if (kind === "object") return enterAll(part, value);
+  if (kind === "box") return part.click();
+  if (kind === "SELECT") return part.select(value);
+  if (kind.toUpperCase() === kind) {
+    await part.evaluate((element) => element.select());
+    return part.type(value);
+  }
+  for (const [name, one] of Object.entries(kind === "maybe" ? [value] : value)) {
+    await (await part.$(":scope > .add")).click();
+    const item = await part.$(":scope > .items > li:last-child");
+    await (await item.$(":scope > label > .key"))?.type(name);
+    await enter(await item.$("[name]"), one);
+  }
+}
+
+async function askedFor(page, article, start) {
+  const number = await article.$("[type=number]");
+  const kept = await number.evaluate((element) => element.value);
+  await enter(number, "99999");
+  await (await article.$("summary")).click();
+  await start.click();
+  await page.waitForFunction(() => document.activeElement.matches("input"));
+  console.log(await page.evaluate(() => document.activeElement.name));
+  await enter(number, kept);
 }
 
 const told = (page, type) => page.waitForFunction((view, type) =>

@@ -38,3 +38,26 @@ class DemandingParams(msgspec.Struct, frozen=True):
 
 
 demanding = Pipeline("demanding", DemandingParams, pipeline.stages, "It does not go without a param.")
+
+
+class Place(msgspec.Struct, frozen=True):
+    x: float
+    y: float = 0.5
+
+
+class Part(msgspec.Struct, frozen=True):
+    text: str
+    loud: bool | None = None
+    places: tuple[Place, ...] | None = None
+
+
+class NestedParams(msgspec.Struct, frozen=True):
+    level: Annotated[int, msgspec.Meta(le=9)] = 3
+    sure: bool | None = None
+    origin: Place = Place(0.25, 0.75)
+    end: Place | None = None
+    numbers: tuple[int, ...] = (1, 2)
+    parts: Annotated[dict[str, Part], msgspec.Meta(max_length=2)] = {}
+
+
+nested = Pipeline("nested", NestedParams, pipeline.stages, "Its params hold others.")

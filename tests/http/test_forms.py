@@ -34,47 +34,77 @@ class Inner(msgspec.Struct):
     text: str = ""
 
 
+class Tree(msgspec.Struct, frozen=True):
+    within: tuple[Tree, ...] = ()
+
+
 class Every(msgspec.Struct):
     """A param of each kind."""
 
     name: str
+    sure: bool
     some: Annotated[int, msgspec.Meta(ge=1, le=9, description="A `number`.")] = 3
     share: Annotated[float, msgspec.Meta(ge=0.25, le=0.75)] | None = 0.5
     on: bool = True
+    perhaps: bool | None = None
     kind: Literal["a", "b"] = "b"
     maybe: Literal["x", "y"] | None = None
+    some_kind: Literal["x"] | None = "x"
     step: Literal[1, 2] = 1
     long: Annotated[str, msgspec.Meta(max_length=5000)] = "<&>"
+    mixed: Annotated[int | str, msgspec.Meta(examples=["one"])] = 0
+    pair: tuple[int, int] = (1, 2)
     inner: Inner | None = None
-    many: Annotated[tuple[Inner, ...], msgspec.Meta(examples=[[{"text": "one"}]])] = ()
+    many: Annotated[tuple[Inner, ...], msgspec.Meta(max_length=4)] = ()
+    table: dict[str, int] = {}
+    tree: Tree = Tree()
+
+
+def page_of(params: type[msgspec.Struct]) -> str:
+    return forms_page({"every": Pipeline("every", params, sample.stages)}, needs_keys=False).decode()
 
 
 def test_each_kind_of_param_has_its_control_with_its_limits_and_default() -> None:
-    page = forms_page({"every": Pipeline("every", Every, sample.stages)}, needs_keys=False).decode()
+    page = page_of(Every)
     for control in (
-        '<input name="param-name" required="" value="">',
-        '<input type=number name="param-some" min="1" max="9" value="3" step="1">',
-        '<input type=number name="param-share" min="0.25" max="0.75" value="0.5" step="any">',
+        '<input data-sent name="param-name" required="" value="">',
+        '<select data-json data-sent name="param-sure" required=""><option selected></option><option>false</option>',
+        '<input type=number name="param-some" aria-description="A number." required="" min="1" max="9" value="3" ',
+        '<input type=number data-null name="param-share" min="0.25" max="0.75" value="0.5" step="any">',
         '<input type=checkbox name="param-on" checked="">',
-        '<select name="param-kind"><option>a</option><option selected>b</option></select>',
-        '<select name="param-maybe"><option></option><option>x</option><option>y</option></select>',
-        '<select data-json name="param-step"><option selected>1</option><option>2</option></select>',
-        "<details open><summary>Params</summary>",  # since one is required
+        '<select data-json data-null name="param-perhaps"><option selected></option><option>false</option>',
+        '<select name="param-kind" required=""><option>a</option><option selected>b</option></select>',
+        '<select data-null name="param-maybe"><option selected></option><option>x</option><option>y</option></select>',
+        '<select data-null name="param-some_kind"><option></option><option selected>x</option></select>',
+        '<select data-json name="param-step" required=""><option selected>1</option><option>2</option></select>',
+        "<details open><summary>Params</summary>",  # since some are required
         '<textarea name="param-long" maxlength="5000">&lt;&amp;&gt;</textarea>',
-        '<textarea data-json name="param-inner"></textarea>',
-        '<textarea data-json name="param-many" placeholder="[{&quot;text&quot;:&quot;one&quot;}]"></textarea>',
+        '<textarea data-json name="param-mixed" required="" placeholder="&quot;one&quot;">0</textarea>',
+        '<textarea data-json name="param-pair" required="">[1,2]</textarea>',
+        '<fieldset name="param-inner" data-kind=maybe data-null data-default="null" data-most="1">',
+        '<fieldset name="param-many" data-kind=list data-default="[]" data-most="4">',
+        '<fieldset name="param-table" data-kind=map data-default="{}" data-most="">',
+        '<fieldset name="param-tree" data-kind=object>',
     ):
         assert control in page, control
     assert "A <code>number</code>." in page
 
 
-def test_every_param_of_every_pipeline_has_a_control() -> None:
+def test_params_within_each_other_without_end_are_json_at_last() -> None:
+    page = page_of(Tree)
+    assert page.count('<fieldset name="param-within"') == 5
+    assert page.count('<textarea data-json name="param-within"') == 1
+
+
+def test_every_param_of_every_pipeline_has_a_field_and_none_is_json() -> None:
     pipelines = load_pipelines(PIPELINES)
     page = forms_page(pipelines, needs_keys=False).decode()
     for name, pipeline in pipelines.items():
-        article = page.partition(f'<article id="try-{name}">')[2].partition("</article>")[0]
-        controls = re.findall(r'name="param-(\w+)"', article)
-        assert controls == [field.name for field in msgspec.structs.fields(pipeline.params)]
+        article = page.partition(f'<article id="try-{name}"')[2].partition("</article>")[0]
+        assert {field.name for field in msgspec.structs.fields(pipeline.params)} <= set(
+            re.findall(r'name="param-(\w+)"', article)
+        )
+        assert "<textarea data-json" not in article
 
 
 def test_the_page_may_run_its_own_script_and_speak_to_its_own_service_only(api: Api) -> None:
@@ -144,8 +174,8 @@ def browse(start: Callable[..., Browser], tmp_path: Path) -> Callable[..., Brows
     """Fill in the form of `sample` and send it."""
     (tmp_path / "a.wav").write_bytes(b"sound")
 
-    def fill(url: str, params: dict[str, Any], key: str = "", then: str = "") -> Browser:
-        return start("form.cjs", url, "sample", str(tmp_path / "a.wav"), json.dumps(params), key, then)
+    def fill(url: str, params: dict[str, Any], key: str = "", then: str = "", pipeline: str = "sample") -> Browser:
+        return start("form.cjs", url, pipeline, str(tmp_path / "a.wav"), json.dumps(params), key, then)
 
     return fill
 
@@ -163,7 +193,7 @@ def choose(start: Callable[..., Browser], tmp_path: Path) -> Callable[..., Brows
 def test_a_form_starts_a_job_and_shows_its_events_and_its_artifacts(
     api: Api, client: httpx.Client, stages: Stages, browse: Callable[..., Browser]
 ) -> None:
-    browser = browse(api.url, {"level": "7", "tags": '["x", "y"]'})
+    browser = browse(api.url, {"level": "7", "tags": ["x", "y"]})
     job = browser.line()
     token = stages.start(job, "one")
     stages.progress(job, "one", token, 1, 0.25)
@@ -202,7 +232,7 @@ def test_where_keys_are_needed_the_form_sends_one_with_everything_and_goes_on_af
 
 
 def test_a_cancel_and_what_is_refused_are_shown(
-    api: Api, client: httpx.Client, stages: Stages, browse: Callable[..., Browser]
+    api: Api, client: httpx.Client, stages: Stages, browse: Callable[..., Browser], tmp_path: Path
 ) -> None:
     browser = browse(api.url, {}, "", "cancel")
     job = browser.line()
@@ -212,11 +242,58 @@ def test_a_cancel_and_what_is_refused_are_shown(
     assert stages.jobs.ask(job, Stopped("one", token)).ok
     seen = browser.end()
     assert (seen["status"], seen["whole"]) == ("cancelled", True)
-    refused = browse(api.url, {"tags": "7"})
+    assert seen["focused"], "who pressed the button is left nowhere"
+    (tmp_path / "a.wav").write_bytes(b"refuse me")
+    refused = browse(api.url, {})
     assert refused.line() == ""
     seen = refused.end()
-    assert seen["trouble"].startswith("The parameters do not fit the pipeline: ")
+    assert seen["trouble"].endswith(": it asks for it")
     assert not seen["whole"], "it shows a job where there is none"
+
+
+def test_params_that_hold_others_are_fields_of_their_own_and_a_retry_changes_some(
+    api: Api, make_api: Callable[..., Api], stages: Stages, browse: Callable[..., Browser]
+) -> None:
+    other = make_api(pipelines="tests.http.sample:nested", data=str(api.data))
+    params = {
+        "sure": "false",
+        "origin": {"y": "1"},
+        "end": {"x": "0.5"},
+        "numbers": ["3"],
+        "parts": {
+            "0": {"text": "a", "loud": "false", "places": [{"x": "1"}, {"x": "2", "y": "3"}]},
+            "b c": {"text": ""},
+        },
+    }
+    changes = {"level": "4", "parts": {}, "numbers": ["4"]}
+    browser = browse(other.url, params, "", f"retry:two:{json.dumps(changes)}", "nested")
+    job = browser.line()
+    found = httpx.get(f"{other.url}/v1/jobs/{job}").json()["params"]
+    assert found == {
+        "level": 3,
+        "sure": False,
+        "origin": {"x": 0.25, "y": 1.0},
+        "end": {"x": 0.5, "y": 0.5},
+        "numbers": [1, 2, 3],
+        "parts": {
+            "0": {"text": "a", "loud": False, "places": [{"x": 1.0, "y": 0.5}, {"x": 2.0, "y": 3.0}]},
+            "b c": {"text": "", "loud": None, "places": None},
+        },
+    }
+    stages.succeed(job, "one", stages.start(job, "one"))
+    stages.fail(job, "two", stages.start(job, "two"))
+    stages.succeed(job, "two", stages.start(job, "two"), **{"a.txt": b"hello"})
+    seen = browser.end()
+    assert (seen["status"], seen["trouble"], seen["troubles"]) == ("completed", "", [])
+    changed = httpx.get(f"{other.url}/v1/jobs/{job}").json()["params"]
+    assert changed == {**found, "level": 4, "numbers": [1, 2, 3, 4]}
+
+
+def test_what_the_browser_asks_for_is_unfolded(api: Api, stages: Stages, browse: Callable[..., Browser]) -> None:
+    browser = browse(api.url, {}, "", "folded")
+    assert browser.line() == "param-level"
+    stages.complete(browser.line())
+    assert browser.end()["status"] == "completed"
 
 
 def test_a_retry_from_a_stage_goes_on_after_the_last_event_that_was_shown(
