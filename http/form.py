@@ -23,6 +23,7 @@ SLICE = 32 * 1024  # well below MAX_NOTHING: the parser is up to three slices ah
 PIECE = 256  # bytes after which a part is looked at; what comes in larger pieces stays so
 _MEDIA_TYPE = re.compile(r"[a-z0-9][\w.+-]{0,60}/[a-z0-9][\w.+-]{0,60}\Z", re.ASCII | re.IGNORECASE)
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # control, direction overrides, surrogates …
+_JOINERS = "\u200c\u200d"  # Persian, Indian scripts and emoji are spelt with them
 
 
 class Part:
@@ -113,8 +114,8 @@ def _handler() -> MultipartFormHandler:
 def clean_filename(name: str) -> str:
     """A name for people, never a path: its last component without anything invisible, bounded."""
     last = re.split(r"[/\\]", name)[-1]
-    visible = "".join(c for c in last if unicodedata.category(c) not in _INVISIBLE)
-    return visible.strip()[:MAX_FILENAME].strip(" .") or "file"
+    visible = "".join(c for c in last if c in _JOINERS or unicodedata.category(c) not in _INVISIBLE)
+    return visible.strip()[:MAX_FILENAME].strip(f" .{_JOINERS}") or "file"
 
 
 def clean_media_type(text: str) -> str:

@@ -26,9 +26,11 @@ POLICY = (
     "img-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 MOST_EVENTS = 300  # lines shown of a job
+MOST_JOBS = 20
 _KEY = "<p><label>Key <input id=key type=password autocomplete=off></label> <span class=soft>Kept nowhere.</span>"
 _JOBS = (
-    "<section class=jobs aria-labelledby=jobs hidden><h2 id=jobs>Jobs</h2><div><p class=soft role=status></p><table>"
+    f"<section class=jobs aria-labelledby=jobs data-most={MOST_JOBS} hidden>"
+    f"<h2 id=jobs>Jobs, the newest {MOST_JOBS}</h2><div><p class=soft role=status></p><table>"
     "<thead><tr><th scope=col>File<th scope=col>Pipeline<th scope=col>Status<th scope=col>Progress<th scope=col>Age"
     "</thead><tbody></tbody></table></div><template><tr><th scope=row><button type=button dir=auto></button>"
     "<td class=pipeline><td class=status><td><progress max=1 aria-label=Progress></progress><td><time></time></tr>"

@@ -66,7 +66,7 @@ class JobList {
     for (let pause = firstPause; this.stale && watch === this.watch; await sleep(pause)) {
       this.stale = false;
       try {
-        const { jobs } = await askJson("/v1/jobs?limit=20");
+        const { jobs } = await askJson(`/v1/jobs?limit=${this.section.dataset.most}`);
         if (watch !== this.watch) return;
         this.draw(jobs);
         this.said.textContent = jobs.length ? "" : "There are none yet.";

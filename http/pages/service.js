@@ -7,7 +7,9 @@ const sleep = (ms) => new Promise((wake) => setTimeout(wake, ms));
 
 async function ask(path, options = {}) {
   const headers = { ...options.headers, ...(key?.value && { Authorization: `Bearer ${key.value}` }) };
-  const answer = await fetch(path, { ...options, headers });
+  const answer = await fetch(path, { ...options, headers }).catch(() => {
+    throw new Error("The service does not answer");
+  });
   if (answer.ok) return answer;
   const problem = await answer.json().catch(() => ({}));
   const title = answer.status === 401 && key?.value ? "This key is not known" : problem.title ?? answer.statusText;
@@ -21,11 +23,11 @@ const visible = () => new Promise((seen) =>
   document.hidden ? document.addEventListener("visibilitychange", seen, { once: true }) : seen());
 
 // A feed from `after` on: `tell` gets each event once, in order. Whenever it ends or breaks off, `over` says whether
-// that was all. A hidden page lets go of it until it is seen again: a browser has six connections to a server, for all
-// its tabs.
+// that was all; whenever it is there, `opened` hears of it. A hidden page lets go of it until it is seen again: a browser
+// has six connections to a server, for all its tabs.
 class Watch {
-  constructor(path, after, tell, over) {
-    Object.assign(this, { path, after, tell, over, left: false, ended: false, pause: firstPause });
+  constructor(path, after, tell, over, opened = () => {}) {
+    Object.assign(this, { path, after, tell, over, opened, left: false, ended: false, pause: firstPause });
     this.run();
   }
 
@@ -52,6 +54,7 @@ class Watch {
     const asked = new URLSearchParams({ ...(this.after && { after: this.after }), ...(ticket && { ticket }) });
     const feed = new EventSource(`${this.path}?${asked}`);
     const stopped = new AbortController();
+    feed.onopen = () => this.left || this.opened();
     await new Promise((stop) => {
       this.stop = feed.onerror = () => stop();
       document.addEventListener("visibilitychange", this.stop, { signal: stopped.signal });

@@ -65,7 +65,14 @@ class View {
 
   follow(after) {
     const over = (watch, trouble) => this.over(watch, trouble);
-    this.watch = new Watch(`/v1/jobs/${this.job.id}/events`, after, (event) => this.show(event), over);
+    const opened = () => this.lost && this.lose("");
+    this.watch = new Watch(`/v1/jobs/${this.job.id}/events`, after, (event) => this.show(event), over, opened);
+  }
+
+  // Why nothing comes of the job, until something does.
+  lose(why) {
+    this.lost = Boolean(why);
+    this.trouble.textContent = why;
   }
 
   // The job has another attempt: what was shown of it goes on.
@@ -81,13 +88,13 @@ class View {
     try {
       const job = await askJson(`/v1/jobs/${this.job.id}`);
       if (watch.left) return false;
-      this.trouble.textContent = trouble?.message ?? "";
+      this.lose(trouble?.message ?? "");
       const ended = job.allowed_actions.includes("retry");
       const seen = job.seq <= Number(watch.after) && job.seq >= this.job.seq; // else it is older than what is known
       if (seen || !ended) this.update(job);
       return seen && ended;
     } catch (error) {
-      if (!watch.left) this.trouble.textContent = error.message;
+      if (!watch.left) this.lose(error.message);
       return [404, 410].includes(error.status); // forgotten
     }
   }

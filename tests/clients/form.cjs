@@ -1,12 +1,13 @@
 // Fill in a form of the page /try in a real browser, and write what is seen.
 //
-//   form.cjs URL PIPELINE FILE PARAMS [KEY] [cancel | retry:STAGE[:PARAMS] | retried | hide | folded]
+//   form.cjs URL PIPELINE FILE PARAMS [KEY] [cancel | retry:STAGE[:PARAMS] | retried | hide | folded | away]
 //
 // First a line with the job's id, as soon as the page shows it; at the job's end one line of JSON. A cancel is pressed
 // once the bar shows that it goes on, a retry once the job has failed: its end is then the next one, as it is of one that is
 // `retried` by somebody else after the line `ended`. A page that hides is seen again when the job has ended; a line
 // `hidden` says that it has let go of its feeds. `folded`: the first number is made too large and the params are folded;
-// a line says what the browser asks for then, before it is put right.
+// a line says what the browser asks for then, before it is put right. `away`: the service does not answer, and its
+// feeds break off; a line says what the page shows then, and the next one comes when that is gone since the feed is back.
 const fs = require("fs");
 const path = require("path");
 const { shown, withPage } = require("./chromium.cjs");
@@ -51,6 +52,7 @@ async function fill(page, noticed) {
     await told(page, "JobRetried");
   }
   if (then === "hide") await hide(page, feeds);
+  if (then === "away") await lose(page, feeds);
   // Until it was refused, or has ended.
   await page.waitForFunction((view) => !document.querySelector(`${view} code`).textContent
     || (document.querySelector(`${view} [name=retry]:enabled`)
@@ -97,23 +99,45 @@ async function askedFor(page, article, start) {
 const told = (page, type) => page.waitForFunction((view, type) =>
   document.querySelector(`${view} .events`).textContent.includes(type), {}, view, type);
 
-async function hide(page, feeds) {
-  const turn = (hidden) => page.evaluate((hidden) => {
-    const wait = window.setTimeout;
-    window.setTimeout = (act) => wait(act, 0); // if it came back, it would be at once
-    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
-    document.dispatchEvent(new Event("visibilitychange"));
-  }, hidden);
+const turn = (page, hidden) => page.evaluate((hidden) => {
+  const wait = window.setTimeout;
+  window.setTimeout = (act) => wait(act, 0); // if it came back, it would be at once
+  Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}, hidden);
+
+async function letGo(page, feeds) {
   while (feeds.size < 2) await new Promise((resolve) => page.once("request", resolve)); // the job's, that of all jobs
-  await turn(true);
+  await turn(page, true);
   while (feeds.size) await new Promise((resolve) => page.once("requestfailed", resolve));
+}
+
+async function lose(page, feeds) {
+  await page.evaluate(() => {
+    window.kept = window.fetch;
+    window.fetch = () => Promise.reject(new TypeError("Failed to fetch"));
+  });
+  await letGo(page, feeds);
+  const shown = (wanted) => page.waitForFunction((view, wanted) => {
+    const text = document.querySelector(`${view} [role=alert]`).textContent;
+    return Boolean(text) === wanted && { text };
+  }, {}, view, wanted);
+  console.log((await (await shown(true)).jsonValue()).text);
+  await turn(page, false);
+  await shown(false); // by the feed, which is there again
+  await page.evaluate(() => { window.fetch = window.kept; });
+  console.log("back");
+}
+
+async function hide(page, feeds) {
+  await letGo(page, feeds);
   console.log("hidden");
   const id = await page.$eval(`${view} code`, (element) => element.textContent);
   await page.evaluate(async (id) => {
     while ((await (await fetch(`/v1/jobs/${id}`)).json()).status !== "completed");
   }, id);
   if (feeds.size) throw new Error("a hidden page watches");
-  await turn(false);
+  await turn(page, false);
 }
 
 // What a click on the link saves.

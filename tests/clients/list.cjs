@@ -48,7 +48,12 @@ async function look(page, noticed) {
   await page.waitForFunction((article, count) => article.querySelector("[name=retry]:enabled")
     && article.querySelector(".events li:last-child")?.textContent.includes("JobCompleted")
     && article.querySelectorAll(".pictures img").length === count, {}, article, Number(count));
-  console.log(JSON.stringify({ ...(await shown(article)), ...noticed() }));
+  const torn = await page.$$eval(".jobs .status, .jobs .pipeline", (cells) => cells.some((cell) => {
+    const words = document.createRange();
+    words.selectNodeContents(cell);
+    return words.getClientRects().length > 1; // lines
+  }));
+  console.log(JSON.stringify({ ...(await shown(article)), torn, ...noticed() }));
 }
 
 withPage(folder, look);

@@ -338,11 +338,22 @@ def test_a_page_that_is_hidden_lets_go_of_its_feeds_and_goes_on_when_it_is_seen(
     assert [line.split()[:2] for line in seen["events"]] == [[str(e["seq"]), e["type"]] for e in told]
 
 
+def test_that_the_service_does_not_answer_is_shown_until_it_does(
+    api: Api, stages: Stages, browse: Callable[..., Browser]
+) -> None:
+    browser = browse(api.url, {}, "", "away")
+    job = browser.line()
+    assert browser.line() == "The service does not answer"
+    assert browser.line() == "back"
+    stages.complete(job)
+    assert browser.end()["status"] == "completed"
+
+
 def test_the_list_shows_a_job_of_another_client_and_opens_it_with_its_pictures(
     api: Api, client: httpx.Client, stages: Stages, choose: Callable[..., Browser]
 ) -> None:
     for _ in range(21):
-        assert api.submit().status_code == 202
+        assert api.submit(name="x" * 200).status_code == 202
     name = "<img src=x onerror=alert(1)> &amp; a.wav"
     browser = choose(api.url, name, "completed", 1)
     assert len(browser.until(bool)) == 20
@@ -365,6 +376,7 @@ def test_the_list_shows_a_job_of_another_client_and_opens_it_with_its_pictures(
     assert (seen["job"], seen["file"], seen["status"]) == (job, name, "completed")
     assert [name for name, _ in seen["artifacts"]] == ["a.txt", "large.png", "small.png"]
     assert seen["pictures"] == [["small.png", 3]]
+    assert not seen["torn"], "a long name leaves no room for words"
     assert (seen["hosts"], seen["troubles"]) == ([f"127.0.0.1:{api.port}"], [])
 
 

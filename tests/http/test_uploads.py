@@ -252,6 +252,8 @@ def test_json_that_parsers_disagree_about_is_refused(client: httpx.Client, job: 
         ("", "file"),
         ("x" * 300 + ".mp3", "x" * 255),
         ("grüße 世界.wav", "grüße 世界.wav"),
+        ("\u0645\u06cc\u200c\u062e 👩\u200d👧.wav", "\u0645\u06cc\u200c\u062e 👩\u200d👧.wav"),
+        ("\u200d.", "file"),
     ],
 )
 def test_a_file_name_is_for_people_never_a_path(given: str, kept: str) -> None:
