@@ -18,6 +18,7 @@ from callsheet.actors.pipelines import PipelineError
 from callsheet.actors.stages.child_wire import Advanced, Done, FromChild, Raised, Said
 from callsheet.actors.stages.local_run import LocalRun
 from callsheet.config.settings import Settings
+from callsheet.jobs.graph import GraphError
 from callsheet.jobs.job import Job
 from callsheet.media import weights
 from callsheet.pipelines.declare import Pipeline
@@ -69,6 +70,9 @@ def _imported(file: Path) -> ModuleType:
     sys.path.insert(0, str(file.parent))
     try:
         module = import_module(file.stem)
+    except GraphError as error:  # it says itself what is wrong
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        raise PipelineError(f"{file.name}, line {lines[-1]}: {error}" if lines else str(error)) from None
     except Exception as error:  # noqa: BLE001  it is shown, whatever it is
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename != str(file):

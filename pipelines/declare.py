@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypedDict, Unpack, overload
 import msgspec
 
 from callsheet.jobs.graph import GraphError, Queue, RetryPolicy, StageSpec, check_graph
+from callsheet.pipelines.params import check_params
 
 PIPELINE_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}\Z")
 
@@ -215,21 +216,19 @@ class Pipeline(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         self._check_kinds()
         check_graph(self.specs)
-        try:
-            known = {field.name for field in msgspec.structs.fields(self.params)}
-        except TypeError:
-            why = f"the params of {self.name!r} are {self.params!r}, which is no subclass of msgspec.Struct"
-            raise GraphError(why) from None
+        known = check_params(self.name, self.params)
         for spec in self.specs:
             if unknown := sorted(set(spec.uses or ()) - known):
                 raise GraphError(f"stage {spec.name!r} uses {unknown[0]!r}, which is no param of {self.name!r}")
 
     def _check_kinds(self) -> None:
-        if not PIPELINE_NAME.match(self.name):
+        if not PIPELINE_NAME.match(str(self.name)):
             raise GraphError(f"pipeline name {self.name!r} is not of the form {PIPELINE_NAME.pattern}")
         for stage in self.stages:
             if not isinstance(stage, Stage):
-                raise GraphError(f"{stage!r} of {self.name!r} is no stage: write @stage above it")
+                raise GraphError(f"{stage!r} of {self.name!r} is no stage: write @stage above it, or description=…")
+            if not isinstance(stage.spec.retry, RetryPolicy):
+                raise GraphError(f"the retry of stage {stage.spec.name!r} is {stage.spec.retry!r}, no RetryPolicy")
 
     @property
     def specs(self) -> tuple[StageSpec, ...]:

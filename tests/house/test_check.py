@@ -173,6 +173,14 @@ def test_of_a_file_that_cannot_be_imported_its_own_lines_are_shown(tmp_path: Pat
     assert re.findall(r'File "(.*)", line', done.stderr) == [str(tmp_path / "broken.py")]
 
 
+def test_what_is_declared_wrongly_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text(DEMANDING.replace("title: str", "title: str = 1"))
+    done = check("wrong.py", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    told = "the default of the param 'title' of 'demanding' does not fit: Expected `str`, got `int`"
+    assert done.stderr == f"callsheet: wrong.py, line 12: {told}\n"
+
+
 def test_a_file_by_the_name_of_another_module_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("")
     done = check(str(tmp_path / "json.py"))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -24,6 +24,18 @@ class Params(msgspec.Struct, frozen=True):
 
     first: int = 1
     second: int = 2
+
+
+class Unheard(msgspec.Struct):
+    """No client could send it."""
+
+    some: complex = 1j
+
+
+class Unfit(msgspec.Struct):
+    """Every job would have it."""
+
+    some: Annotated[int, msgspec.Meta(ge=1)] = 0
 
 
 def plain(_: StageContext) -> StageOutput:
@@ -64,7 +76,13 @@ def test_a_stage_that_uses_what_is_no_param_is_refused() -> None:
         (lambda: pipeline("My pipeline", bare), "pipeline name 'My pipeline' is not of the form"),
         (lambda: pipeline("", bare), "pipeline name '' is not of the form"),
         (lambda: pipeline("wrong", plain), "is no stage: write @stage above it"),  # type: ignore[arg-type]
+        (lambda: pipeline("wrong", "About it."), "is no stage: write @stage above it, or description="),  # type: ignore[arg-type]
+        (lambda: pipeline(bare), "is not of the form"),  # type: ignore[arg-type]
+        (lambda: pipeline("wrong", stage(plain, retry=3)), "is 3, no RetryPolicy"),  # type: ignore[call-overload]
         (lambda: pipeline("wrong", bare, params=dict), "no subclass of msgspec.Struct"),  # type: ignore[arg-type]
+        (lambda: pipeline("wrong", bare, params=Params()), "no subclass of msgspec.Struct"),  # type: ignore[arg-type]
+        (lambda: pipeline("wrong", bare, params=Unheard), "no JSON Schema: type <class 'complex'> is not supported"),
+        (lambda: pipeline("wrong", bare, params=Unfit), "the default of the param 'some' of 'wrong' does not fit: Exp"),
         (lambda: pipeline("wrong", stage(plain, queue="fast")), "there are: cpu, io, gpu"),  # type: ignore[call-overload]
     ],
 )
