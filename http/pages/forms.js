@@ -24,8 +24,12 @@ for (const form of document.querySelectorAll("form[data-pipeline]")) {
   const view = new View(form.parentElement.querySelector(".job"), form.querySelector("details"));
   prepare(form);
   views.set(form.dataset.pipeline, view);
-  form.addEventListener("submit", (event) => {
+  let sending = false;
+  form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    view.trying(() => submit(form, view));
+    if (sending) return; // a double click is one job
+    sending = true;
+    await view.trying(() => submit(form, view));
+    sending = false;
   });
 }

@@ -47,7 +47,7 @@ def forms_page(pipelines: Pipelines, *, needs_keys: bool) -> bytes:
         f'<style>{STYLE}</style></head><body data-events="{" ".join(BODIES)}">'
         "<h1>Try it</h1><p>Each form sends what its pipeline takes to this service, and shows the job as it runs. "
         'How a program does that: <a href="/docs">the API</a>.</p><noscript>The forms need JavaScript.</noscript>'
-        f"{_KEY if needs_keys else ''}{_JOBS}{forms}<script>{SCRIPT}</script></body></html>\n"
+        f"{_KEY if needs_keys else ''}{_JOBS}<h2>Pipelines</h2>{forms}<script>{SCRIPT}</script></body></html>\n"
     ).encode()
 
 

@@ -27,7 +27,7 @@ async function fill(page, noticed) {
   await enterAll(await article.$("details"), JSON.parse(params));
   const start = await article.$("form > p > button");
   if (then === "folded") await askedFor(page, article, start);
-  await start.click();
+  await start.click({ count: 2 }); // as many people do
   await page.waitForFunction((view) => document.querySelector(`${view} code`).textContent
     || document.querySelector(`${view} [role=alert]`).textContent, {}, view);
   console.log(await article.$eval(".job code", (element) => element.textContent));

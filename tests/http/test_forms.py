@@ -202,6 +202,8 @@ def test_a_form_starts_a_job_and_shows_its_events_and_its_artifacts(
     seen = browser.end()
     found = client.get(f"/v1/jobs/{job}").json()
     assert (found["params"], found["input"]["filename"]) == ({"level": 7, "tags": ["x", "y"]}, "a.wav")
+    jobs = client.get("/v1/jobs").json()["jobs"]
+    assert [j["id"] for j in jobs if j["params"] == found["params"]] == [job], "a double click is one job"
     told = client.get(f"/v1/jobs/{job}/events").json()["events"]
     assert [line.split()[:2] for line in seen["events"]] == [[str(e["seq"]), e["type"]] for e in told]
     assert f"{told[3]['seq']} StageProgressed one 25 % at 1" in seen["events"]
