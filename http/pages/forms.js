@@ -6,12 +6,14 @@ const paramsOf = (form) => {
 };
 
 async function submit(form, view) {
+  const file = form.elements.file.files[0];
   const body = new FormData();
   body.set("pipeline", form.dataset.pipeline);
   body.set("params", JSON.stringify(paramsOf(form)));
-  body.set("file", form.elements.file.files[0]);
+  body.set("file", file);
   view.clear("sending");
   try {
+    await file.slice(0, 1).arrayBuffer(); // where it is not there any more, that is said
     view.open(await askJson("/v1/jobs", { method: "POST", body }));
   } catch (error) {
     view.clear();

@@ -1,6 +1,6 @@
 // Fill in a form of the page /try in a real browser, and write what is seen.
 //
-//   form.cjs URL PIPELINE FILE PARAMS [KEY] [cancel | retry:STAGE[:PARAMS] | retried | hide | folded | away]
+//   form.cjs URL PIPELINE FILE PARAMS [KEY] [cancel | retry:STAGE[:PARAMS] | retried | hide | folded | away | gone]
 //
 // First a line with the job's id, as soon as the page shows it; at the job's end one line of JSON. A cancel is pressed
 // once the bar shows that it goes on, a retry once the job has failed: its end is then the next one, as it is of one that is
@@ -8,6 +8,7 @@
 // `hidden` says that it has let go of its feeds. `folded`: the first number is made too large and the params are folded;
 // a line says what the browser asks for then, before it is put right. `away`: the service does not answer, and its
 // feeds break off; a line says what the page shows then, and the next one comes when that is gone since the feed is back.
+// `gone`: the file is removed before it is sent.
 const fs = require("fs");
 const path = require("path");
 const { shown, withPage } = require("./chromium.cjs");
@@ -26,6 +27,10 @@ async function fill(page, noticed) {
   await (await article.$("summary")).click();
   await enterAll(await article.$("details"), JSON.parse(params));
   const start = await article.$("form > p > button");
+  if (then === "gone") {
+    await article.$eval("[name=file]", (element) => element.files[0].size); // it is known as it was
+    fs.rmSync(file);
+  }
   if (then === "folded") await askedFor(page, article, start);
   await start.click({ count: 2 }); // as many people do
   await page.waitForFunction((view) => document.querySelector(`${view} code`).textContent

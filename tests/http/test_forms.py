@@ -298,6 +298,13 @@ def test_what_the_browser_asks_for_is_unfolded(api: Api, stages: Stages, browse:
     assert browser.end()["status"] == "completed"
 
 
+def test_a_file_that_is_gone_before_it_is_sent_is_told(api: Api, browse: Callable[..., Browser]) -> None:
+    browser = browse(api.url, {}, "", "gone")
+    assert browser.line() == ""
+    seen = browser.end()
+    assert (seen["trouble"].startswith("A requested file"), seen["whole"]) == (True, False), seen["trouble"]
+
+
 def test_a_retry_from_a_stage_goes_on_after_the_last_event_that_was_shown(
     api: Api, client: httpx.Client, stages: Stages, browse: Callable[..., Browser]
 ) -> None:
