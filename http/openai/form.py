@@ -15,8 +15,9 @@ from callsheet.http.intake import FormIntake
 from callsheet.http.problems import Problem
 
 PIPELINE = "transcribe"
-DEFAULT_MODELS = frozenset({"whisper-1"})  # what clients call the model that is there
-FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
+DEFAULT_MODELS = frozenset({"whisper-1", "gpt-4o-transcribe-diarize"})  # what clients call the model that is there
+SPEAKERS = "diarized_json"
+FORMATS = ("json", "text", "srt", "vtt", "verbose_json", SPEAKERS)
 GRANULARITIES = ("word", "segment")
 MAX_PROMPT = 500  # characters, the last ones: a recogniser looks at no more of it either
 MAX_TEXT = 16 * 1024
@@ -52,6 +53,8 @@ class AudioIntake(FormIntake):
             raise _unfit("stream", "only json and text can be streamed")
         if self.wanted.granularities and self.wanted.response_format != "verbose_json":
             raise _unfit("timestamp_granularities", "times come with response_format verbose_json only")
+        if self.wanted.translate and self.wanted.response_format == SPEAKERS:
+            raise _unfit("response_format", "speakers are told of transcriptions only")
         return submission
 
     async def _take(self, part: Part, *more: Any) -> None:
@@ -74,6 +77,7 @@ class AudioIntake(FormIntake):
                 params["hint"] = text[-MAX_PROMPT:] or None
             case "response_format":
                 wanted.response_format = _one_of("response_format", text, FORMATS)
+                params["diarize"] = text == SPEAKERS
             case "temperature":
                 wanted.temperature = params["temperature"] = _temperature(text)
             case "timestamp_granularities[]" | "timestamp_granularities":

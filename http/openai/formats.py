@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import math
 import zlib
+from string import ascii_uppercase
 from typing import Any
 
 import msgspec
 
 from callsheet.actors.stores.store import ArtifactStore
-from callsheet.http.openai.form import Wanted
+from callsheet.http.openai.form import SPEAKERS, Wanted
 from callsheet.http.problems import Problem
 from callsheet.jobs.job import Job
 from callsheet.media.languages import LANGUAGES
@@ -38,6 +39,7 @@ class _Utterance(msgspec.Struct):
     text: str
     confidence: float
     words: list[_Word]
+    speaker: int | None = None
 
 
 class Heard(msgspec.Struct):
@@ -93,7 +95,8 @@ def _rendered(heard: Heard, wanted: Wanted) -> tuple[str, bytes]:
         return "text/plain; charset=utf-8", f"{heard.text}\n".encode()
     if wanted.response_format == "json":
         return JSON, msgspec.json.encode({"text": heard.text, "usage": heard.usage})
-    return JSON, msgspec.json.encode(_verbose(heard, wanted))
+    members = _by_speakers(heard) if wanted.response_format == SPEAKERS else _verbose(heard, wanted)
+    return JSON, msgspec.json.encode(members)
 
 
 def _verbose(heard: Heard, wanted: Wanted) -> dict[str, Any]:
@@ -111,6 +114,27 @@ def _verbose(heard: Heard, wanted: Wanted) -> dict[str, Any]:
     if "segment" in wanted.granularities or not wanted.granularities:
         members["segments"] = [_segment(utterance, wanted.temperature) for utterance in heard.utterances]
     return members
+
+
+def _by_speakers(heard: Heard) -> dict[str, Any]:
+    segments = [
+        {
+            "type": "transcript.text.segment",
+            "id": f"seg_{utterance.id}",
+            "start": utterance.start,
+            "end": utterance.end,
+            "text": (" " if begins_apart(utterance) else "") + utterance.text,
+            "speaker": _letter(utterance.speaker or 0),
+        }
+        for utterance in heard.utterances
+    ]
+    members = {"task": "transcribe", "duration": heard.duration, "text": heard.text}
+    return {**members, "segments": segments, "usage": heard.usage}
+
+
+def _letter(speaker: int) -> str:
+    """What the OpenAI API calls a speaker: A, B, C …; beyond Z, the number."""
+    return ascii_uppercase[speaker] if speaker < len(ascii_uppercase) else f"{speaker + 1}"
 
 
 def _segment(utterance: _Utterance, temperature: float) -> dict[str, Any]:

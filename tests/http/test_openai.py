@@ -18,7 +18,7 @@ from tests.http.service import Api, Stages, served
 from tests.waiting import eventually
 
 SOUND = ("talk.wav", b"RIFF and so on", "audio/wav")
-TRANSCRIPT = {
+TRANSCRIPT: dict[str, Any] = {
     "language": "de",
     "duration": 3.2,
     "utterances": [
@@ -117,6 +117,33 @@ def test_verbose_json_has_segments_and_words_as_asked(
     assert [(w.word, w.start, w.end) for w in words.words][:2] == [("Guten", 0.5, 0.7), ("Tag.", 0.7, 1.0)]
     both = request(timestamp_granularities=["word", "segment"])
     assert (len(both.words), len(both.segments)) == (4, 2)
+
+
+def test_diarized_json_tells_who_speaks(
+    ai: openai.OpenAI, asked: Callable[..., Any], stages: Stages, spoken: Api
+) -> None:
+    job, answer = asked(
+        lambda: ai.audio.transcriptions.create(
+            model="gpt-4o-transcribe-diarize", file=SOUND, response_format="diarized_json", chunking_strategy="auto"
+        )
+    )
+    told = {**TRANSCRIPT, "utterances": [{**u, "speaker": n} for n, u in enumerate(TRANSCRIPT["utterances"])]}
+    stages.succeed(job, "probe", stages.start(job, "probe"))
+    stages.succeed(job, "transcribe", stages.start(job, "transcribe"), **{"transcript.json": json.dumps(told).encode()})
+    heard = answer.result(60)
+    assert (heard.task, heard.duration, heard.text, heard.usage.seconds) == ("transcribe", 3.2, TEXT, 4)
+    assert [(s.type, s.id, s.speaker, s.start, s.end, s.text) for s in heard.segments] == [
+        ("transcript.text.segment", "seg_0", "A", 0.5, 1.0, " Guten Tag."),
+        ("transcript.text.segment", "seg_1", "B", 2.0, 3.0, " Und Schluss."),
+    ]
+    params = httpx.get(f"{spoken.url}/v1/jobs/{job}").json()["params"]
+    assert (params["diarize"], params.get("model")) == (True, "base")
+
+
+def test_a_translation_has_no_speakers(ai: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as error:
+        ai.audio.translations.create(model="whisper-1", file=SOUND, response_format="diarized_json")  # type: ignore[call-overload]
+    assert error.value.param == "response_format"
 
 
 def test_params_are_what_the_client_asked_for(
