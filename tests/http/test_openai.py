@@ -178,7 +178,7 @@ def test_streaming_gives_what_is_heard_as_it_is_heard_also_over_a_second_try(
         raise AssertionError("it ended without the whole")
 
     def tell(token: int, n: int, *ids: int) -> None:
-        said = [{"id": i, "text": TRANSCRIPT["utterances"][i]["text"]} for i in ids]  # type: ignore[index]
+        said = [{"id": i, "text": TRANSCRIPT["utterances"][i]["text"]} for i in ids]
         stages.jobs.tell(job, Partial("transcribe", token, n, {"utterances": said}))
 
     job, answer = asked(request)

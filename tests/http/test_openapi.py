@@ -170,7 +170,7 @@ def test_the_page_may_do_nothing_but_look_as_it_does(api: Api) -> None:
 class Odd(msgspec.Struct):
     """<script>alert(1)</script>"""
 
-    field: Annotated[str, msgspec.Meta(description="<b>bold</b>", pattern='"><i>')] = "<u>"
+    field: Annotated[str, msgspec.Meta(description="<b>bold</b>", pattern='"><i>')] = '<u>"><i>'
 
 
 def test_what_the_author_of_a_pipeline_writes_reaches_the_page_as_text() -> None:
