@@ -76,6 +76,13 @@ def test_a_clip_holds_exactly_the_frames_of_its_pieces_in_their_order(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clip.mp4"]
 
 
+def test_the_sound_keeps_its_times_where_its_level_is_evened_out(film: Path, tmp_path: Path) -> None:
+    cut = Cut((Piece(0.2, 106),), 25.0)
+    loud = msgspec.structs.replace(plan(film, cut, whole()), loudness=-9.0)  # peaks leave no room for one gain
+    made = render.render(loud, tmp_path, "clip")
+    assert probe(made.clean).audio_seconds == pytest.approx(cut.seconds, abs=0.025)  # a packet of AAC has 1024 samples
+
+
 def test_a_clip_is_as_loud_as_platforms_play_it_and_the_measure_says_so(film: Path, tmp_path: Path) -> None:
     made = render.render(plan(film, on_frames([Stretch(0.0, 7.7)], 25.0), whole()), tmp_path, "clip")
     assert made.loudness == pytest.approx(loudness.TARGET, abs=0.3)
