@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 import pysubs2
 
+from callsheet.media.lines import BREAK, balanced, laid_out, width
 from callsheet.media.transcript import Word, ends_sentence
 
 FONT = "Open Sans ExtraBold"
@@ -22,7 +23,9 @@ HOOK_SECONDS = 3.5
 HOOK_LINE = 24  # characters
 HOOK_SIZE = 0.036
 HOOK_TOP = 0.11  # of the clip's height, where nothing speaks against it
-LINE_HEIGHT = 1.36  # of its size, with this font
+LINE_HEIGHT = 1.36  # of the letters' own size, with this font: what ASS calls a font's size is the height of its line
+LETTER, CAPITAL = 0.6, 0.65  # widths, of the same: with this font, of usual text and a little more
+MARGIN, HOOK_MARGIN = 1 / 14, 1 / 12  # of the width, to either side
 SHORTEST_MS = 30
 
 Name = Literal["highlight", "karaoke", "pop", "boxed", "classic"]
@@ -77,18 +80,31 @@ def overlay(
     if style is not None:
         file.styles["Caption"] = _style(STYLES[style], size)
         for group in groups(words, STYLES[style], seconds):
-            file.events += _events(group, STYLES[style])
+            file.events += _events(group, STYLES[style], _room(STYLES[style], size))
     if hook:
         file.styles["Hook"] = _hook_style(size, hook_top)
         end = _ms(min(HOOK_SECONDS, seconds))
-        file.append(pysubs2.SSAEvent(0, end, _balanced(plain(hook), HOOK_LINE), style="Hook", layer=1))
+        file.append(pysubs2.SSAEvent(0, end, _hook_lines(hook, size), style="Hook", layer=1))
     return file.to_string("ass")
 
 
 def hook_height(hook: str, size: tuple[int, int]) -> float:
     """How high the hook is, as a share of the clip's height."""
-    lines = _balanced(plain(hook), HOOK_LINE).count("\\N") + 1
+    lines = _hook_lines(hook, size).count(BREAK) + 1
     return lines * LINE_HEIGHT * HOOK_SIZE * _base(size) / size[1]
+
+
+def _hook_lines(hook: str, size: tuple[int, int]) -> str:
+    return balanced(plain(hook), HOOK_LINE, _letters(HOOK_SIZE, LETTER, HOOK_MARGIN, size))
+
+
+def _room(style: Style, size: tuple[int, int]) -> int:
+    return _letters(style.size, CAPITAL if style.upper else LETTER, MARGIN, size)
+
+
+def _letters(height: float, letter: float, margin: float, size: tuple[int, int]) -> int:
+    """How many letters a line holds."""
+    return int(size[0] * (1 - 2 * margin) / (height * _base(size) / LINE_HEIGHT * letter))
 
 
 def groups(words: Sequence[Word], style: Style, seconds: float) -> list[Group]:
@@ -108,20 +124,20 @@ def groups(words: Sequence[Word], style: Style, seconds: float) -> list[Group]:
 def _full(group: Sequence[Word], word: Word, style: Style) -> bool:
     if len(group) >= style.words or word.start - group[-1].end >= GROUP_PAUSE or ends_sentence(group[-1]):
         return True
-    return sum(len(w.punctuated_word) + 1 for w in (*group, word)) > 2 * style.line
+    return sum(width(w.punctuated_word) + w.space_before for w in (*group, word)) > 2 * style.line
 
 
-def _events(group: Group, style: Style) -> Iterator[pysubs2.SSAEvent]:
+def _events(group: Group, style: Style, room: int) -> Iterator[pysubs2.SSAEvent]:
     match style.mark:
         case "none":
-            yield _event(group.words[0].start, group.end, _joined(group.words, style, lambda _, text: text))
+            yield _event(group.words[0].start, group.end, _joined(group.words, style, room, lambda _, text: text))
         case "fill":
-            yield _event(group.words[0].start, group.end, _filled(group, style))
+            yield _event(group.words[0].start, group.end, _filled(group, style, room))
         case "colour":
             for number, word in enumerate(group.words):
                 end = group.words[number + 1].start if number + 1 < len(group.words) else group.end
                 if end - word.start >= SHORTEST_MS / 1000:
-                    yield _event(word.start, end, _joined(group.words, style, _marker(number, style)))
+                    yield _event(word.start, end, _joined(group.words, style, room, _marker(number, style)))
 
 
 def _marker(marked: int, style: Style) -> Callable[[int, str], str]:
@@ -129,25 +145,23 @@ def _marker(marked: int, style: Style) -> Callable[[int, str], str]:
     return lambda number, text: f"{on}{text}{off}" if number == marked else text
 
 
-def _filled(group: Group, style: Style) -> str:
+def _filled(group: Group, style: Style, room: int) -> str:
     """Each word fills with colour while it is spoken: `\\kf` in hundredths of a second, pauses as empty syllables."""
     begin = group.words[0].start
     pieces, told = [], 0
-    for number, word in enumerate(group.words):
+    for word, (space, shown) in zip(group.words, _laid_out(group.words, style, room), strict=True):
         first, last = round((word.start - begin) * 100), round((word.end - begin) * 100)
-        space = " " if number and word.space_before else ""
-        pieces.append(f"{{\\k{max(0, first - told)}}}{space}{{\\kf{max(0, last - max(first, told))}}}")
-        pieces.append(_shown(word, style))
+        pieces.append(f"{{\\k{max(0, first - told)}}}{space}{{\\kf{max(0, last - max(first, told))}}}{shown}")
         told = max(last, told)
     return "".join(pieces)
 
 
-def _joined(words: Sequence[Word], style: Style, shown: Callable[[int, str], str]) -> str:
-    texts = []
-    for number, word in enumerate(words):
-        space = " " if number and word.space_before else ""
-        texts.append(space + shown(number, _shown(word, style)))
-    return "".join(texts)
+def _joined(words: Sequence[Word], style: Style, room: int, shown: Callable[[int, str], str]) -> str:
+    return "".join(space + shown(number, text) for number, (space, text) in enumerate(_laid_out(words, style, room)))
+
+
+def _laid_out(words: Sequence[Word], style: Style, room: int) -> list[tuple[str, str]]:
+    return laid_out([(word.space_before, _shown(word, style)) for word in words], room)
 
 
 def _shown(word: Word, style: Style) -> str:
@@ -158,18 +172,6 @@ def _shown(word: Word, style: Style) -> str:
 def plain(text: str) -> str:
     """A text that ASS takes for nothing but text: braces and backslashes would be commands."""
     return " ".join(text.replace("{", "(").replace("}", ")").replace("\\", "/").split())
-
-
-def _balanced(text: str, line: int) -> str:
-    """The text in lines of about equal length, none much longer than `line`."""
-    count = max(1, -(-len(text) // line))
-    wanted = len(text) / count
-    lines: list[str] = [""]
-    for word in text.split():
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > wanted + 3 and len(lines) < count:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\\N".join(lines)
 
 
 def _style(style: Style, size: tuple[int, int]) -> pysubs2.SSAStyle:
@@ -186,8 +188,8 @@ def _style(style: Style, size: tuple[int, int]) -> pysubs2.SSAStyle:
         outline=round(style.outline * _base(size), 2),
         shadow=0.0,
         alignment=pysubs2.Alignment.BOTTOM_CENTER,
-        marginl=wide // 14,
-        marginr=wide // 14,
+        marginl=int(wide * MARGIN),
+        marginr=int(wide * MARGIN),
         marginv=round(style.bottom * high),
     )
 
@@ -203,8 +205,8 @@ def _hook_style(size: tuple[int, int], top: float) -> pysubs2.SSAStyle:
         outline=round(0.009 * _base(size), 2),
         shadow=0.0,
         alignment=pysubs2.Alignment.TOP_CENTER,
-        marginl=wide // 12,
-        marginr=wide // 12,
+        marginl=int(wide * HOOK_MARGIN),
+        marginr=int(wide * HOOK_MARGIN),
         marginv=round(top * high),
     )
 

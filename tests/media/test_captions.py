@@ -105,3 +105,39 @@ def test_a_group_fits_into_two_lines(style: Name) -> None:
 def test_writing_without_spaces_is_shown_without_spaces() -> None:
     words = [word("你", 0.0, 0.3), word("好", 0.3, 0.6)]
     assert "你好" in lines(words, "classic")[0].plaintext
+
+
+LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
+JAPANESE = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。何でも薄暗いじめじめした所で泣いていた。"
+
+
+def across(text: str) -> int:
+    """The letters in the widest part of a caption that no space breaks; full-width ones are two."""
+    return max(sum(2 if c > "\u2e80" else 1 for c in part) for part in re.split(r"[ \n]", text))
+
+
+@pytest.mark.parametrize("style", NAMES)
+def test_what_has_no_space_to_be_broken_at_is_broken_where_a_line_is_full(style: Name) -> None:
+    characters = [word(c, n * 0.2, n * 0.2 + 0.2) for n, c in enumerate(JAPANESE)]
+    room = 16 if style == "pop" else 34
+    for words in (talk(f"Die {LONG} tagt", each=2.0), characters):
+        for event in lines(words, style, seconds=20.0):
+            assert across(event.plaintext) <= room
+    shown = "".join(event.plaintext for event in lines(characters, "classic", seconds=20.0))
+    assert shown.replace("\n", "") == JAPANESE
+    assert any(LONG.lower() == e.plaintext.replace("\n", "").lower() for e in lines(talk(LONG), style))
+
+
+def test_a_word_that_fits_stays_whole() -> None:
+    for style, text in (("pop", "EXTRAORDINARILY"), ("highlight", "Straßenverkehrsordnung")):
+        assert [event.plaintext for event in lines(talk(text), style)] == [text]
+
+
+@pytest.mark.parametrize("hook", [LONG, JAPANESE, f"See https://example.org/{'path/' * 12}"])
+def test_a_hook_without_spaces_is_broken_into_lines_and_as_high_as_they_are(hook: str) -> None:
+    (event,) = lines([], None, hook)
+    rows = event.plaintext.split("\n")
+    assert max(map(across, rows)) <= 28
+    assert event.plaintext.replace("\n", "") == hook
+    assert hook_height(hook, SIZE) == pytest.approx(len(rows) * hook_height("Short", SIZE))
+    assert not any(row[0] in "。、" for row in rows)
