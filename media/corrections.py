@@ -44,7 +44,7 @@ def correct(transcript: Transcript, texts: Mapping[int, str]) -> Transcript:
 def split(transcript: Transcript, text: str) -> dict[int, str]:
     """The whole text as texts of the utterances that it differs in: each word goes where the word was heard that it
     matches or replaces, one put in between to the utterance before it."""
-    joined = _is_joined(transcript.words)
+    joined = is_joined(transcript.words)
     heard = [(key, n) for n, u in enumerate(transcript.utterances) for key in _keys(join_words(u.words), joined=joined)]
     wanted = _parts(text, joined=joined)
     if not heard:
@@ -72,20 +72,24 @@ def _put_right(transcript: Transcript, at: int, text: str) -> tuple[Word, ...]:
     utterance, others = transcript.utterances[at], transcript.utterances
     begin = max(others[at - 1].end if at else 0.0, utterance.start - ROOM)
     end = min(others[at + 1].start if at + 1 < len(others) else transcript.duration, utterance.end + ROOM)
-    joined = _is_joined(transcript.words)
-    heard = _characters(utterance.words) if joined else utterance.words
-    parts = _parts(text, joined=joined)
-    made = corrected(heard, " ".join(parts), max(end, utterance.end), min(begin, utterance.start))
+    begin, end = min(begin, utterance.start), max(end, utterance.end)
+    made = retold(utterance.words, text, begin, end, joined=is_joined(transcript.words))
+    return tuple(replace(word, speaker=utterance.speaker) for word in made)
+
+
+def retold(words: Sequence[Word], text: str, begin: float, end: float, *, joined: bool) -> list[Word]:
+    """These words with another text, which lies between `begin` and `end`. `joined`: it is written without spaces."""
+    heard = _characters(words) if joined else words
+    made = corrected(heard, " ".join(_parts(text, joined=joined)), end, begin)
     kept = {(word.word, word.start, word.end): word.confidence for word in heard}
-    return tuple(
+    return [
         replace(
             word,
             confidence=kept.get((word.word, word.start, word.end), 1.0),  # whoever corrects a word is sure of it
-            speaker=utterance.speaker,
             space_before=not joined,
         )
         for word in _apart(made)
-    )
+    ]
 
 
 def _with_words(utterance: Utterance, words: tuple[Word, ...]) -> Utterance:
@@ -111,7 +115,7 @@ def _apart(words: Sequence[Word]) -> list[Word]:
     return found
 
 
-def _is_joined(words: Sequence[Word]) -> bool:
+def is_joined(words: Sequence[Word]) -> bool:
     """Whether the language writes words without spaces."""
     return sum(not word.space_before for word in words) > len(words) / 2
 

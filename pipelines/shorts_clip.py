@@ -10,7 +10,7 @@ import msgspec
 
 from callsheet.media import captions, render, watch
 from callsheet.media.audio import RATE, read_wav
-from callsheet.media.corrected import corrected
+from callsheet.media.corrections import is_joined, retold
 from callsheet.media.cut import LONGEST_CLIP, SHORTEST_PIECE, Span, Stretch, on_frames, without_pauses
 from callsheet.media.errors import MediaError
 from callsheet.media.hook import place
@@ -94,7 +94,9 @@ class _Making:
         words = transcript_of(context).words
         self.cut = on_frames(self._spans(words), self.picture.fps)
         heard = self.cut.words(words)
-        self.heard = heard if wanted.text is None else corrected(heard, wanted.text, self.cut.seconds)
+        if wanted.text is not None:
+            heard = retold(heard, wanted.text, 0.0, self.cut.seconds, joined=is_joined(words))
+        self.heard = heard
 
     def run(self) -> StageOutput:
         """Look, frame, render."""

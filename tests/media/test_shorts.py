@@ -19,7 +19,7 @@ from callsheet.pipelines.shorts import pipeline
 from callsheet.pipelines.shorts_params import ShortsParams
 from tests.media.conftest import Make
 from tests.media.fanned import FannedRun
-from tests.media.spoken import talk, transcript
+from tests.media.spoken import talk, transcript, word
 
 
 def params(**given: Any) -> ShortsParams:
@@ -93,6 +93,21 @@ def test_an_edit_changes_what_it_names_and_nothing_else(clip: FannedRun) -> None
     assert facts["text"] == "your country can do Ask not what"
     untouched = clip.stage("clip:0", item(0), edited).data["clip"]
     assert (untouched["start"], untouched["end"], untouched["height"]) == (1.0, 4.0, 640)
+
+
+def test_a_correction_in_writing_without_spaces_keeps_the_times_of_what_was_heard(clip: FannedRun) -> None:
+    words = transcript([word(c, 1.2 + n * 0.4, 1.6 + n * 0.4) for n, c in enumerate("今天天汽好")], 11.0, "zh")
+    (clip.root / "transcribe" / "words.json").write_bytes(msgspec.json.encode(words))
+    made = clip.stage("clip:0", item(), params(edits={"0": {"text": "今天天气好"}}))
+    assert made.data["clip"]["text"] == "今天天气好"
+    told = json.loads((clip.root / "clip:0" / "clip-0.json").read_text())["words"]
+    assert [(w["word"], w["start"]) for w in told] == [
+        ("今", 0.2),
+        ("天", 0.6),
+        ("天", 1.0),
+        ("气", 1.4),
+        ("好", 1.8),
+    ]
 
 
 def test_captions_that_cannot_be_made_cost_only_themselves(clip: FannedRun, monkeypatch: pytest.MonkeyPatch) -> None:
