@@ -22,7 +22,7 @@ from callsheet.pipelines import looks as pictures
 from callsheet.pipelines import restyle_remote as remote
 from callsheet.pipelines.common import facts_of
 from callsheet.pipelines.declare import OutputFile, Pipeline, StageContext, StageOutput, stage
-from callsheet.pipelines.restyle_params import RestyleParams, check, limits_for
+from callsheet.pipelines.restyle_params import RestyleParams, check, check_size, limits_for
 
 RESULT = "restyled"
 
@@ -41,17 +41,26 @@ def probe(context: StageContext) -> StageOutput:
 
 def reference(context: StageContext) -> StageOutput:
     """Paid: the first frame, relit; or a background, generated."""
-    return remote.reference(context, facts_of(context))
+    return remote.reference(context, _payable(context))
 
 
 def video(context: StageContext) -> StageOutput:
     """Paid: the video in the light of that frame; or its matte."""
-    return remote.video(context, facts_of(context))
+    return remote.video(context, _payable(context))
+
+
+def _payable(context: StageContext) -> MediaFacts:
+    """The facts, held against the params again: a retry may have changed those after `probe`, and this costs."""
+    facts = facts_of(context)
+    check_size(context.params, facts)
+    remote.check(context.params)
+    return facts
 
 
 def render(context: StageContext) -> StageOutput:
     """The result, with the sound of the source copied packet by packet."""
     facts = facts_of(context)
+    check_size(context.params, facts)
     container = frames.container_for(facts)
     target = context.folder / f"{RESULT}{container.suffix}"
     {"look": _look, "relight": _relit, "background": _replaced}[context.params.mode](context, facts, target)
@@ -87,7 +96,7 @@ def _look(context: StageContext, facts: MediaFacts, target: Path) -> None:
 
 
 def _relit(context: StageContext, facts: MediaFacts, target: Path) -> None:
-    made = context.file("video", remote.VIDEO)
+    made = remote.bought(context, "video", remote.VIDEO)
     found = probe_file(made, limits_for(context.params, bought=True), need_sound=False)
     compose.with_sound_of(context.input.path, facts, made, found, target)
 
@@ -98,7 +107,7 @@ def _replaced(context: StageContext, facts: MediaFacts, target: Path) -> None:
     if params.matte == "people":
         _over(context, facts, target, background, matte.PeopleMatte())
         return
-    made = context.file("video", remote.VIDEO)
+    made = remote.bought(context, "video", remote.VIDEO)
     found = probe_file(made, limits_for(params, bought=True), need_sound=False)
     read = compose.VideoMatte(made, frames.picture_of(found).index, compose.stretch(facts, found))
     try:

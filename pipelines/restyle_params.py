@@ -112,6 +112,8 @@ class RestyleParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.mode == "look" and (self.look == "lut") != (self.lut is not None):
             raise ValueError("`lut` goes with the look `lut`, and only with it")
+        if any(prompt and prompt.isspace() for prompt in (self.background_prompt, self.lighting_prompt)):
+            raise ValueError("a prompt is blank")  # a model makes something of it all the same, and charges for it
         if self.mode == "relight" and not (self.background_prompt or self.lighting_prompt):
             raise ValueError("`relight` needs a background_prompt, a lighting_prompt, or both")
         if self.mode == "background" and self.background_prompt and self.background_image:
@@ -144,6 +146,13 @@ def check(params: RestyleParams, facts: MediaFacts) -> None:
     if params.mode == "look" and params.look == "lut":
         lut.parse_cube(params.lut_text())
     params.image_bytes()
+    check_size(params, facts)
+
+
+def check_size(params: RestyleParams, facts: MediaFacts) -> None:
+    """Whether the input is short and small enough for what is asked. MediaError: media_too_long, media_too_large."""
+    if params.remote and facts.bytes > REMOTE_BYTES:
+        raise MediaError("media_too_large", f"The file is larger than {REMOTE_BYTES} bytes.")
     longest = _longest(params)
     if facts.duration > longest:
         raise MediaError("media_too_long", f"The file is longer than {longest:g} s, the most for what is asked.")

@@ -10,7 +10,7 @@ from callsheet.media import compose, ffmpeg, frames
 from callsheet.media.probe import MediaFacts
 from callsheet.media.providers.base import Order, Provider, check_configured, current
 from callsheet.media.providers.buy import PROVIDERS, buy, name_of
-from callsheet.pipelines.declare import OutputFile, StageContext, StageOutput
+from callsheet.pipelines.declare import OutputFile, StageContext, StageError, StageOutput
 from callsheet.pipelines.restyle_params import BOUGHT_BYTES, RestyleParams
 
 PICTURE, VIDEO = "reference.img", "video.mp4"
@@ -60,7 +60,7 @@ def video(context: StageContext, facts: MediaFacts) -> StageOutput:
         return StageOutput()
     clip, source = context.folder / "clip.mp4", _digest(context.input.path)
     if params.mode == "relight":
-        picture = context.file("reference", PICTURE)
+        picture = bought(context, "reference", PICTURE)
         count = _small_copy(context, facts, clip, MOST_FRAMES)
         prompt = " ".join(filter(None, [_sentence("Light", params.lighting_prompt), _surroundings(params)]))
         order = Order(
@@ -86,11 +86,20 @@ def background(context: StageContext) -> compose.Background:
     params: RestyleParams = context.params
     picture = None
     if params.background_prompt:
-        picture = context.file("reference", PICTURE)
+        picture = bought(context, "reference", PICTURE)
     elif (given := params.image_bytes()) is not None:
         picture = context.folder / "background.img"
         picture.write_bytes(given)
     return compose.Background(params.background_color, picture, params.background_blur)
+
+
+def bought(context: StageContext, stage: str, name: str) -> Path:
+    """What a paid step has made. StageError: not_bought, where a retry with other params began after that step."""
+    try:
+        return context.file(stage, name)
+    except LookupError:
+        message = f"What is asked for now needs what the stage `{stage}` buys: retry from there."
+        raise StageError("not_bought", message) from None
 
 
 def _buy(context: StageContext, provider: str, order: Order, target: Path, name: str) -> None:

@@ -176,9 +176,37 @@ def test_a_background_is_replaced_behind_the_sources_frames_and_sound(studio: St
     assert studio.fal.paid == (matte == "remote")
 
 
+@pytest.mark.parametrize(("stage", "asked"), [("render", RELIGHT), ("video", RELIGHT), ("render", REMOTE_MATTE)])
+def test_a_retry_that_asks_for_what_was_not_bought_says_where_to_begin(
+    studio: Studio, clip: Path, stage: str, asked: dict[str, Any]
+) -> None:
+    id_ = studio.send(clip, look="noir")
+    assert studio.ended(id_, 60).status == "completed"
+    assert studio.jobs.ask(id_, Retry(from_stage=stage, params=asked), timeout=30).ok
+    job = studio.ended(id_, 60)
+    assert job.error
+    assert (job.status, job.error.code, job.error.stage) == ("failed", "not_bought", stage)
+    assert studio.fal.calls + studio.gemini.calls == []
+
+
+@pytest.mark.parametrize(("stage", "asked"), [("reference", RELIGHT), ("video", REMOTE_MATTE)])
+def test_a_retry_cannot_have_a_paid_model_work_on_a_video_that_is_too_long(
+    studio: Studio, tmp_path: Path, stage: str, asked: dict[str, Any]
+) -> None:
+    _ffmpeg(*scene("32x32", 1, 31), *CODEC, str(tmp_path / "long.mp4"))
+    id_ = studio.send(tmp_path / "long.mp4", look="noir")
+    assert studio.ended(id_, 60).status == "completed"
+    assert studio.jobs.ask(id_, Retry(from_stage=stage, params=asked), timeout=30).ok
+    job = studio.ended(id_, 60)
+    assert job.error
+    assert (job.error.code, job.error.stage) == ("media_too_long", stage)
+    assert studio.fal.calls + studio.gemini.calls == []
+
+
 @pytest.mark.parametrize(
     ("params", "code", "stage"),
     [
+        ({"mode": "relight", "lighting_prompt": " "}, "bad_params", "probe"),
         ({"look": "lut", "lut": "LUT_3D_SIZE 1"}, "bad_lut", "probe"),
         ({"look": "lut"}, "bad_params", "probe"),
         ({"mode": "background", "background_image": "aGVsbG8="}, "bad_background_image", "probe"),
