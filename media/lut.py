@@ -65,6 +65,9 @@ def parse_cube(text: str) -> Lut:
             side = _side(line.split()[1:], number)
         elif word[0] in bounds:
             bounds[word[0]] = _three(line.split()[1:], number)
+        elif word[0] == "LUT_3D_INPUT_RANGE":  # how DaVinci Resolve writes the domain: one range for all three
+            low, high = _numbers(line.split()[1:], number, 2)
+            bounds = {"DOMAIN_MIN": (low,) * 3, "DOMAIN_MAX": (high,) * 3}
         else:
             raise _bad(f"line {number}: {word[0][:40]} is not understood; only three-dimensional tables are taken")
     return _checked(side, rows, bounds["DOMAIN_MIN"], bounds["DOMAIN_MAX"])
@@ -94,13 +97,20 @@ def _side(words: list[str], number: int) -> int:
 
 
 def _three(words: list[str], number: int) -> tuple[float, float, float]:
-    try:
-        red, green, blue = (float(word) for word in words if len(word) <= 40)
-    except ValueError:
-        raise _bad(f"line {number}: three numbers are expected") from None
-    if not all(abs(value) <= MAX_VALUE for value in (red, green, blue)):  # false for NaN, too
-        raise _bad(f"line {number}: a number is not finite, or beyond {MAX_VALUE:g}")
+    red, green, blue = _numbers(words, number, 3)
     return red, green, blue
+
+
+def _numbers(words: list[str], number: int, count: int) -> list[float]:
+    try:
+        values = [float(word) for word in words if len(word) <= 40]
+    except ValueError:
+        values = []
+    if len(values) != count:
+        raise _bad(f"line {number}: {'two' if count == 2 else 'three'} numbers are expected")
+    if not all(abs(value) <= MAX_VALUE for value in values):  # false for NaN, too
+        raise _bad(f"line {number}: a number is not finite, or beyond {MAX_VALUE:g}")
+    return values
 
 
 def _bad(what: str) -> MediaError:

@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 from callsheet.media.containers import open_media
 from callsheet.media.errors import MediaError
 from callsheet.media.ffmpeg import Progress
-from callsheet.media.frames import Picture, picture_of, pixel_shape, upright
+from callsheet.media.frames import Picture, pixel_shape, upright
 from callsheet.media.limits import Limits, configure, current
 from callsheet.media.probe import MediaFacts
 
@@ -102,7 +102,9 @@ def _tiles_at(source: Path, facts: MediaFacts, times: list[float]) -> Iterator[P
     A video that is short enough is decoded once, from its beginning. In a longer one each time is sought, and as many
     frames decoded after the key frame before it as there is time for: of a large picture the key frame has to do.
     """
-    track = picture_of(facts)
+    track = facts.video  # of any size: it is only looked at
+    if track is None:
+        raise MediaError("no_video_stream", "The file holds no moving picture.")
     most = PIXELS // max(1, track.width * track.height)
     found = None
     with open_media(source) as container:

@@ -25,7 +25,7 @@ STORYBOARD = (
     OutputFile("storyboard.jpg", "image/jpeg", artifact=True),
     OutputFile("storyboard.vtt", "text/vtt; charset=utf-8", artifact=True),
 )
-SHORTEST = 0.1  # seconds: a picture can be made of any length
+SHORTEST = 0.001  # seconds: a picture can be made of any length, of a single frame or a blip, too
 
 
 def waveform_stage(needs: tuple[str, ...] = ("probe",)) -> Stage:

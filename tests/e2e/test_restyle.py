@@ -305,17 +305,22 @@ def test_an_order_of_unknown_fate_is_repeated_when_the_client_says_so(studio: St
     assert (studio.gemini.paid, studio.fal.calls.count("submit")) == (1, 2)
 
 
-@pytest.mark.parametrize("kind", ["video", "sound", "silent"])
+@pytest.mark.parametrize("kind", ["video", "sound", "silent", "frame", "blip"])
 def test_a_preview_is_made_of_every_input(studio: Studio, clip: Path, tmp_path: Path, kind: str) -> None:
     path = clip
     if kind == "sound":
         _ffmpeg(*SOUND, str(path := tmp_path / "a.ogg"))
     elif kind == "silent":
         _ffmpeg(*scene(), *CODEC, str(path := tmp_path / "a.mp4"))
+    elif kind == "frame":
+        _ffmpeg(*scene("8x8", 25), "-frames:v", "1", "-c:v", "mpeg4", str(path := tmp_path / "a.mp4"))
+    elif kind == "blip":
+        _ffmpeg(*SOUND, "-t", "0.01", str(path := tmp_path / "a.wav"))
     job = studio.ended(studio.send(path, "preview"), 60)
     assert (job.status, {s.status for s in job.stages.values()}) == ("completed", {"succeeded"})
     made = {ref.name.partition(".")[0] for ref in job.artifacts}
-    assert made == {"video": {"waveform", "storyboard"}, "sound": {"waveform"}, "silent": {"storyboard"}}[kind]
+    seen = {"storyboard"} if kind in ("video", "silent", "frame") else set()
+    assert made == seen | ({"waveform"} if kind in ("video", "sound", "blip") else set())
 
 
 def test_without_a_provider_the_job_fails_at_once_and_says_what_to_configure(studio: Studio, clip: Path) -> None:

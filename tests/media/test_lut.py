@@ -26,6 +26,11 @@ def test_the_table_that_changes_nothing_is_the_grid() -> None:
     np.testing.assert_array_equal(lut.parse_cube(HEAD + ROWS).table, lut.grid(2))
 
 
+def test_a_range_of_its_input_is_its_domain() -> None:
+    table = lut.parse_cube(HEAD + "LUT_3D_INPUT_RANGE -0.5 1.5\n" + ROWS)
+    assert (table.low, table.high) == ((-0.5,) * 3, (1.5,) * 3)
+
+
 def test_no_intensity_changes_nothing_and_half_is_half_way() -> None:
     table = lut.built_in("noir")
     np.testing.assert_allclose(table.mixed(0.0).table, lut.grid(33), atol=1e-6)
@@ -66,6 +71,7 @@ def test_noir_has_no_colour_and_vivid_has_more() -> None:
         ("LUT_1D_SIZE 2\n0 0 0\n1 1 1\n", "three-dimensional"),
         (HEAD + "FILE /etc/passwd\n" + ROWS, "FILE is not understood"),
         (HEAD + "DOMAIN_MIN 1 1 1\n" + ROWS, "DOMAIN_MIN is not below"),
+        (HEAD + "LUT_3D_INPUT_RANGE 1\n" + ROWS, "two numbers"),
         (HEAD + ROWS + "LUT_3D_SIZE 3\n", "after the first colour"),
         ("#" * (lut.MAX_TEXT + 1), "more than"),
     ],
