@@ -111,6 +111,7 @@ def recognise(
     MediaError: language_unsupported, model_unavailable (the folder holds no model that loads).
     """
     options = options or Options()
+    check_language(options.language)
     listener = _Listener(regions, on_utterance, options.language, 1.0 if options.language else 0.0)
     wide = widen(regions, wav_seconds(wav), options.margin_seconds)
     total = sum(region.end - region.start for region in wide)

@@ -162,6 +162,11 @@ def test_a_language_that_nobody_knows_is_refused() -> None:
         recognise.check_language("xx")
 
 
+def test_a_retry_with_such_a_language_is_refused_by_the_same_name(minute: Path, tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="language_unsupported"):
+        recognise.recognise(minute, [Region(0.0, 60.0)], tmp_path, Options(language="xx"))
+
+
 def test_the_model_is_loaded_once(base_model: Path) -> None:
     assert recognise.load(base_model) is recognise.load(base_model)
 
