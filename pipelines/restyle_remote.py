@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from callsheet.media import compose, ffmpeg, frames
+from callsheet.media.errors import MediaError
 from callsheet.media.probe import MediaFacts
 from callsheet.media.providers.base import Order, Provider, check_configured, current
 from callsheet.media.providers.buy import PROVIDERS, buy, name_of
+from callsheet.media.providers.web import bad_answer
 from callsheet.pipelines.declare import OutputFile, StageContext, StageError, StageOutput
 from callsheet.pipelines.restyle_params import BOUGHT_BYTES, RestyleParams
 
@@ -49,7 +51,10 @@ def reference(context: StageContext, facts: MediaFacts) -> StageOutput:
         return StageOutput()
     what = (order.model, order.arguments, _digest(context.input.path) if order.files else "")
     _buy(context, "gemini", order, context.folder / PICTURE, name_of("reference", *what))
-    compose.read_picture(context.folder / PICTURE)  # what cannot be read is no reference: say so before the next bill
+    try:  # what cannot be read is no reference: say so before the next bill
+        compose.read_picture(context.folder / PICTURE)
+    except MediaError:
+        raise bad_answer("its picture is no PNG or JPEG that can be read") from None
     return StageOutput(files=(OutputFile(PICTURE, "application/octet-stream"),))
 
 

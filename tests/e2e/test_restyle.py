@@ -296,6 +296,18 @@ def test_a_killed_workers_stage_is_run_again_and_nothing_is_paid_twice(studio: S
     studio.nothing_is_left()
 
 
+def test_a_picture_that_cannot_be_read_is_the_providers_fault_and_nothing_else_is_ordered(
+    studio: Studio, clip: Path
+) -> None:
+    usual, studio.gemini.picture = studio.gemini.picture, b"\x89PNG\r\n\x1a\n and then nothing"
+    try:
+        job = studio.ended(studio.send(clip, **RELIGHT), 60)
+    finally:
+        studio.gemini.picture = usual
+    assert job.error
+    assert (job.error.code, job.error.stage, studio.fal.calls) == ("provider_bad_answer", "reference", [])
+
+
 def test_an_order_of_unknown_fate_is_repeated_when_the_client_says_so(studio: Studio, clip: Path) -> None:
     studio.fal.plans["submit"] = [Reply(500)]
     id_ = studio.send(clip, **RELIGHT)
