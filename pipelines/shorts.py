@@ -108,9 +108,14 @@ def collect(context: StageContext) -> StageOutput:
     """What was made, and what was not, by the word of those that made it."""
     made = [context.data(name)["clip"] for name in context.instances("clip") if ":" in name]
     numbers = {one["number"] for one in made}
-    missing = [n for n in range(context.data("highlights")["clips"]) if n not in numbers]
+    count = context.data("highlights")["clips"]
+    missing = [n for n in range(count) if n not in numbers]
     (context.folder / "shorts.json").write_bytes(msgspec.json.encode({"clips": made, "failed_clips": missing}))
     warnings = [warning("clip_failed", f"Clip {n} could not be made; its stage says why.") for n in missing]
+    unused = [n for n in sorted(map(int, context.params.edits)) if n >= count]
+    warnings += [
+        warning("edit_unused", f"There is no clip {n} to edit: there are {count}, counted from 0.") for n in unused
+    ]
     return StageOutput(
         files=(OutputFile("shorts.json", "application/json", artifact=True),),
         result={"clips": made, "failed_clips": missing, "warnings": warnings},

@@ -153,6 +153,15 @@ def test_the_end_lists_what_was_made_and_names_what_was_not(clip: FannedRun) -> 
     assert json.loads((clip.root / "collect" / "shorts.json").read_text())["failed_clips"] == [0]
 
 
+def test_an_edit_of_a_clip_that_is_not_there_is_told(clip: FannedRun) -> None:
+    clip.stage("clip:0", item(0))
+    clip.stage("clip:1", item(1))
+    made = clip.stage("collect", params=params(edits={"1": {"title": "x"}, "2": {"title": "x"}}))
+    assert made.result["warnings"] == [
+        {"code": "edit_unused", "message": "There is no clip 2 to edit: there are 2, counted from 0."}
+    ]
+
+
 def test_a_film_without_speech_gives_clips_of_what_moves_and_says_that_nobody_speaks(
     make: Make, tmp_path: Path
 ) -> None:
