@@ -96,7 +96,7 @@ Names = Annotated[
     BeforeValidator(_comma_separated),
 ]
 StageNames = Annotated[
-    tuple[Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*)$")], ...],
+    tuple[Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9_.-]*\.[a-z][a-z0-9_]*)$")], ...],
     NoDecode,
     BeforeValidator(_comma_separated),
 ]

@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 from redis.connection import parse_url
 
+from callsheet import StageContext, StageOutput, pipeline, stage
 from callsheet.config.docs import page
 from callsheet.config.settings import Settings, SettingsError, environment, load_settings
 
@@ -22,6 +23,16 @@ def test_the_defaults_stand_together() -> None:
     assert settings.address == "127.0.0.1:8080"
     assert settings.data == Path.cwd() / "var"
     assert settings.models == Path.cwd() / "var" / "models"
+
+
+def test_a_stage_of_a_pipeline_by_any_name_that_one_may_have_can_be_run_each_time() -> None:
+    declared = pipeline("my-own.words_2", stage(_count, name="count"))
+    name = f"{declared.name}.{declared.stages[0].spec.name}"
+    assert load_settings(no_reuse=f"{name},*").no_reuse == (name, "*")
+
+
+def _count(_: StageContext) -> StageOutput:
+    return StageOutput()
 
 
 @pytest.mark.parametrize(
