@@ -16,8 +16,10 @@ import msgspec
 from callsheet.jobs.graph import RetryPolicy
 from callsheet.media import compose, frames, looks, lut, matte, storyboard
 from callsheet.media.containers import why_no_media
+from callsheet.media.errors import MediaError
 from callsheet.media.probe import MediaFacts
 from callsheet.media.probe import probe as probe_file
+from callsheet.media.providers.web import bad_answer
 from callsheet.pipelines import looks as pictures
 from callsheet.pipelines import restyle_remote as remote
 from callsheet.pipelines.common import facts_of
@@ -96,8 +98,7 @@ def _look(context: StageContext, facts: MediaFacts, target: Path) -> None:
 
 
 def _relit(context: StageContext, facts: MediaFacts, target: Path) -> None:
-    made = remote.bought(context, "video", remote.VIDEO)
-    found = probe_file(made, limits_for(context.params, bought=True), need_sound=False)
+    made, found = _bought(context)
     compose.with_sound_of(context.input.path, facts, made, found, target)
 
 
@@ -107,13 +108,23 @@ def _replaced(context: StageContext, facts: MediaFacts, target: Path) -> None:
     if params.matte == "people":
         _over(context, facts, target, background, matte.PeopleMatte())
         return
-    made = remote.bought(context, "video", remote.VIDEO)
-    found = probe_file(made, limits_for(params, bought=True), need_sound=False)
+    made, found = _bought(context)
     read = compose.VideoMatte(made, frames.picture_of(found).index, compose.stretch(facts, found))
     try:
         _over(context, facts, target, background, read)
     finally:
         read.close()
+
+
+def _bought(context: StageContext) -> tuple[Path, MediaFacts]:
+    """The video that was bought, and facts about it. ProviderError: provider_bad_answer, where it is none."""
+    made = remote.bought(context, "video", remote.VIDEO)
+    try:
+        found = probe_file(made, limits_for(context.params, bought=True), need_sound=False)
+        frames.picture_of(found)
+    except MediaError as error:
+        raise bad_answer(f"its video is of no use ({error.code})") from None
+    return made, found
 
 
 def _over(

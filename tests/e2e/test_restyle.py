@@ -308,6 +308,13 @@ def test_a_picture_that_cannot_be_read_is_the_providers_fault_and_nothing_else_i
     assert (job.error.code, job.error.stage, studio.fal.calls) == ("provider_bad_answer", "reference", [])
 
 
+def test_a_video_that_cannot_be_read_is_the_providers_fault(studio: Studio, clip: Path) -> None:
+    studio.fal.plans["download"] = [Reply(body=b"no video")]
+    job = studio.ended(studio.send(clip, **RELIGHT), 60)
+    assert job.error
+    assert (job.error.code, job.error.stage) == ("provider_bad_answer", "render")
+
+
 def test_an_order_of_unknown_fate_is_repeated_when_the_client_says_so(studio: Studio, clip: Path) -> None:
     studio.fal.plans["submit"] = [Reply(500)]
     id_ = studio.send(clip, **RELIGHT)
