@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from callsheet.media.material import Material, Wish
+from callsheet.media.material import FLOOR, Material, Wish
 from callsheet.media.sentences import Sentence
 from callsheet.media.shots import SAMPLE_SECONDS
 from callsheet.media.transcript import Word
@@ -42,12 +42,18 @@ WHY = {
     "cuts": "it begins or ends at a cut",
     "motion": "much moves in the picture",
 }
+LOUD = "it is among what is loudest"  # what energy means where nobody speaks
 GOOD = 0.6  # a feature from here up is a reason
 
 
 def why(features: dict[str, float]) -> str:
     """The two or three strongest reasons in plain words."""
-    reasons = [WHY[name] for name, value in sorted(features.items(), key=lambda f: -f[1]) if name in WHY]
+    said = WHY if "motion" not in features else WHY | {"energy": LOUD}
+    reasons = [
+        said[name] for name, value in sorted(features.items(), key=lambda f: -f[1]) if name in said and value > 0
+    ]
+    if not reasons:
+        return "Nothing in the recording stands out."
     strong = sum(value >= GOOD for name, value in features.items() if name in WHY)
     chosen = reasons[: min(3, max(1, strong))]
     text = chosen[0] if len(chosen) == 1 else ", ".join(chosen[:-1]) + " and " + chosen[-1]
@@ -115,7 +121,8 @@ class Unspoken:
     def __init__(self, material: Material) -> None:
         self._material = material
         self._levels = Levels(material)
-        self._loudest = float(np.quantile(material.levels, 0.95)) if material.levels else 0.0
+        self._loudest = float(np.quantile(material.levels, 0.95)) if material.levels else FLOOR
+        self._sounds = self._loudest > FLOOR
         self._motion = np.concatenate([[0.0], np.cumsum(material.shots.motion)])
         self._most = float(np.quantile(material.shots.motion, 0.95)) if material.shots.motion else 1.0
 
@@ -125,7 +132,7 @@ class Unspoken:
         moved = (self._motion[last] - self._motion[first]) / max(1, last - first)
         return {
             "motion": _share(float(moved), max(self._most, 0.5)),
-            "energy": _between(self._levels.mean(start, end) - self._loudest, -20.0, 0.0),
+            "energy": _between(self._levels.mean(start, end) - self._loudest, -20.0, 0.0) if self._sounds else 0.0,
             "cuts": near_cuts(self._material.shots.cuts, start, end),
         }
 

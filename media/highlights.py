@@ -31,6 +31,7 @@ WEIGHTS = {
 WEIGHTS_UNSPOKEN = {"motion": 0.5, "energy": 0.3, "cuts": 0.2}
 A_START = 4  # of the candidates that begin with the same sentence, as many are kept
 SHORTLIST = 60
+ANY = 1e-6  # what a clip is worth that nothing speaks for: more than none
 GRID = 1.0  # seconds between the starts of candidates without words
 
 
@@ -55,7 +56,7 @@ def choose(found: Sequence[Candidate], wish: Wish) -> list[Choice]:
     for k in range(1, wish.count + 1):
         for i, candidate in enumerate(ordered, 1):
             before = bisect.bisect_right(ends, candidate.start, 0, i - 1)
-            best[k][i] = max(best[k][i - 1], best[k - 1][before] + candidate.score)
+            best[k][i] = max(best[k][i - 1], best[k - 1][before] + candidate.score + ANY)
     picked: list[Choice] = []
     k, i = wish.count, len(ordered)
     while k and i:

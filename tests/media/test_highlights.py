@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from callsheet.media.blurb import LIMITS, shortened, written
 from callsheet.media.features import WHY, why
 from callsheet.media.highlights import WEIGHTS, WEIGHTS_UNSPOKEN, candidates, choose, settle, shortlist
-from callsheet.media.material import Candidate, Choice, Material, Wish
+from callsheet.media.material import FLOOR, Candidate, Choice, Material, Wish
 from callsheet.media.sentences import LEAD, TAIL, edges, sentences
 from callsheet.media.shots import SAMPLE_SECONDS, Shots
 from callsheet.media.transcript import Word
@@ -148,6 +148,20 @@ def test_without_speech_the_stretch_in_which_most_moves_is_chosen() -> None:
     (clip,) = chosen(material((), 60.0, shots=Shots((30.0,), motion)), Wish(1, 10, 10))
     assert (clip.start, clip.end) == (30.0, 40.0)
     assert "much moves in the picture" in why(clip.features).lower()
+
+
+def test_without_sound_nothing_is_said_to_be_loud_and_without_words_nobody_to_speak() -> None:
+    moves, still = (tuple(20.0 * (n < 50) * moving for n in range(300)) for moving in (1, 0))
+    loud = tuple(-10.0 if n < 20 else -60.0 for n in range(120))
+    told = [
+        why(chosen(material((), 60.0, shots=Shots((), motion), levels=levels), Wish(1, 10, 10))[0].features)
+        for motion, levels in ((moves, (FLOOR,) * 120), (still, loud), (still, (FLOOR,) * 120))
+    ]
+    assert told == [
+        "Much moves in the picture.",
+        "It is among what is loudest.",
+        "Nothing in the recording stands out.",
+    ]
 
 
 def test_speech_too_short_for_a_clip_is_kept_whole_in_one_that_is_chosen_by_what_moves() -> None:
