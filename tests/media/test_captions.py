@@ -129,7 +129,8 @@ def test_what_has_no_space_to_be_broken_at_is_broken_where_a_line_is_full(style:
 
 
 def test_a_word_that_fits_stays_whole() -> None:
-    for style, text in (("pop", "EXTRAORDINARILY"), ("highlight", "Straßenverkehrsordnung")):
+    words: dict[Name, str] = {"pop": "EXTRAORDINARILY", "highlight": "Straßenverkehrsordnung"}
+    for style, text in words.items():
         assert [event.plaintext for event in lines(talk(text), style)] == [text]
 
 
