@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -25,7 +25,8 @@ from callsheet.actors.telemetry.figures import Figures
 from callsheet.actors.telemetry.tracing import start_tracing, stop_tracing
 from callsheet.actors.tenants.keyring import Keyring
 from callsheet.actors.tenants.limits import AsyncTenants, limits_of
-from callsheet.actors.tenants.rate import Rates
+from callsheet.actors.tenants.places import Places
+from callsheet.actors.tenants.rate import Counts, Rates
 from callsheet.config.settings import Settings
 from callsheet.http.artifacts import ArtifactFile, ArtifactList, ArtifactZip
 from callsheet.http.auth import Doorkeeper
@@ -67,11 +68,13 @@ def create_app(settings: Settings) -> App:
     jobs = Jobs(settings.journal, partitions=settings.partitions, reply_timeout=settings.reply_timeout)
     feed, tenants = Feed(jobs), TenantFeed(jobs)
     store = open_charged_store(settings)
-    keyring, rates = Keyring(jobs.redis), Rates(settings.broker_url or settings.journal)
+    keyring = Keyring(jobs.redis)
+    counted = settings.broker_url or settings.journal
+    rates, places = Rates(counted), Places(counted)
     limits = AsyncTenants(jobs.redis, limits_of(settings))
     pipelines = load_pipelines(settings.pipelines)
     ping = settings.feed_ping_seconds
-    pieces, room = open_uploads(settings), JobRoom(jobs, limits)
+    pieces, room = open_uploads(settings), JobRoom(jobs, limits, places)
     uploads = Uploads(settings, pieces, store.ledger)
     sweeping = partial(keep_sweeping, store, pieces) if settings.store_url else None
     submitting = Submitting(settings, jobs, store, pipelines, uploads=uploads, room=room)
@@ -85,7 +88,7 @@ def create_app(settings: Settings) -> App:
         Doorkeeper(keyring, needs_keys=settings.needs_keys),
         RateGate(rates, limits, by_tenant=settings.needs_keys),
         TusManners(int(settings.max_upload_bytes)),
-        Lifespan(jobs, rates, figures, feed, tenants, sweeping=sweeping),
+        Lifespan(jobs, (rates, places), figures, feed, tenants, sweeping=sweeping),
     ]
     audio = partial(Audio, settings, jobs, store, pipelines=pipelines, submitting=submitting, feed=feed)
     app: Any = falcon.asgi.App(middleware=middleware)
@@ -166,7 +169,7 @@ class Lifespan:
     def __init__(
         self,
         jobs: Jobs,
-        rates: Rates,
+        counts: Sequence[Counts],
         figures: Figures,
         *feeds: Feed | TenantFeed,
         sweeping: Callable[[], Coroutine[Any, Any, None]] | None,
@@ -175,7 +178,7 @@ class Lifespan:
         self._sweeper: asyncio.Task[None] | None = None
         self._jobs = jobs
         self._figures = figures
-        self._rates = rates
+        self._counts = counts
         self._feeds = feeds
 
     async def process_startup(self, scope: dict[str, Any], _event: Any) -> None:
@@ -194,7 +197,8 @@ class Lifespan:
                 for feed in self._feeds:
                     await feed.close()
                 await self._jobs.close()
-                await self._rates.close()
+                for count in self._counts:
+                    await count.close()
                 await asyncio.to_thread(self._figures.close)
                 await asyncio.to_thread(stop_tracing)
 

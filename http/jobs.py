@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import falcon.asgi
@@ -123,8 +124,7 @@ class RetryJob:
         """Open the next attempt."""
         job = await find(self._jobs, job_id, tenant_of(req))
         message = retry_message(self._pipelines, job, await read_json(req), seq_expected(req, job.seq))
-        await self._room.check_retry(job)
-        await command(req, self._jobs, job, message)
+        await self._room.enter_again(job, partial(command, req, self._jobs, job, message))
         put_job(resp, await self._jobs.job(job_id) or job, 202)
 
 

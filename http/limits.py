@@ -7,18 +7,23 @@ and in `t` seconds all of `q` are there again.
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
 
 import falcon.asgi
 
 from callsheet.actors.client import Jobs
-from callsheet.actors.tenants.limits import AsyncTenants
+from callsheet.actors.errors import MailboxFull
+from callsheet.actors.tenants.limits import AsyncTenants, Limits
+from callsheet.actors.tenants.places import Places
 from callsheet.actors.tenants.rate import Rates
 from callsheet.http.auth import OPEN, OPERATORS
 from callsheet.http.problems import Problem
 from callsheet.http.reach import tenant_of
+from callsheet.jobs.draft import Outcome
 from callsheet.jobs.job import TERMINAL, Job
 
 LATER_SECONDS = 10  # when to ask again whether another job may come
+Ask = Callable[[], Awaitable[Outcome | None]]  # it sends a message: the owner's answer, None if there was none in time
 
 
 class RateGate:
@@ -59,26 +64,46 @@ class RateGate:
 class JobRoom:
     """How many jobs a tenant may have."""
 
-    def __init__(self, jobs: Jobs, tenants: AsyncTenants) -> None:
+    def __init__(self, jobs: Jobs, tenants: AsyncTenants, places: Places) -> None:
         self._jobs = jobs
         self._tenants = tenants
+        self._places = places
 
-    async def check_retry(self, job: Job) -> None:
-        """Raise Problem when the job's tenant may have no more that have not ended, and this one has."""
-        if job.status in TERMINAL:
-            await self.check(job.tenant, another=False)
+    async def check(self, tenant: str) -> None:
+        """Raise Problem when the tenant has as many jobs as it may: before what is to become one is taken in."""
+        await self._check(await self._tenants.limits(tenant), tenant, 0, another=True)
 
-    async def check(self, tenant: str, *, another: bool = True) -> None:
-        """Raise Problem when the tenant has as many as it may; `another`: as many in all, too. What is being submitted
-        at this very moment is not counted yet: the limits may be passed by as much as is on its way."""
+    async def enter(self, tenant: str, ask: Ask, *, another: bool = True) -> Outcome | None:
+        """What comes of a message that opens a job, if there is room for it besides those that others open at this
+        very moment; `another`: it is a new one. Raises Problem, and what `ask` does."""
         limits = await self._tenants.limits(tenant)
+        if not (limits.open or limits.stored):
+            return await ask()
+        place, before = await self._places.take(tenant)
+        try:
+            await self._check(limits, tenant, before, another=another)
+            outcome = await ask()
+        except (Problem, MailboxFull):
+            await self._places.give_back(tenant, place)
+            raise
+        if outcome is not None:  # else the job may be there any moment: the place counts until it must be
+            await self._places.give_back(tenant, place)
+        return outcome
+
+    async def enter_again(self, job: Job, ask: Ask) -> Outcome | None:
+        """The same of a retry. It opens a job only if that has ended."""
+        return await self.enter(job.tenant, ask, another=False) if job.status in TERMINAL else await ask()
+
+    async def _check(self, limits: Limits, tenant: str, before: int, *, another: bool) -> None:
         if not (limits.open or limits.stored):
             return
         opened, stored = await self._jobs.count(tenant)
-        if limits.open and opened >= limits.open:
-            raise _too_many(f"{opened} jobs have not ended; at most {limits.open} may be open")
-        if another and limits.stored and stored >= limits.stored:
-            raise _too_many(f"{stored} jobs are kept, the most there may be: forget some, or wait until they expire")
+        if limits.open and opened + before >= limits.open:
+            raise _too_many(f"at most {limits.open} jobs may be open; {opened} have not ended")
+        if another and limits.stored and stored + before >= limits.stored:
+            raise _too_many(
+                f"at most {limits.stored} jobs are kept: forget some of the {stored}, or wait until they expire"
+            )
 
 
 def _too_many(detail: str) -> Problem:

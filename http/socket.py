@@ -31,7 +31,7 @@ from callsheet.http.problems import Problem, problem_of
 from callsheet.http.reach import find, send, tenant_of
 from callsheet.http.represent import job_json
 from callsheet.jobs.job import TERMINAL, Job
-from callsheet.jobs.messages import Cancel, Retry
+from callsheet.jobs.messages import Cancel
 
 NORMAL, UNSUPPORTED, POLICY, RESTARTING = 1000, 1003, 1008, 1012
 MAX_FRAMES, PER_SECONDS = 20, 1.0  # more than that is a flood
@@ -70,7 +70,7 @@ class JobSocket:
             self._pipelines,
             ws,
             self._ping_seconds,
-            check_retry=self._room.check_retry,
+            room=self._room,
             may_command=partial(may_still, req, "write", self._keyring),
         )
         await ws.close(await session.run(job, after))
@@ -87,7 +87,7 @@ class Session:
         ws: falcon.asgi.WebSocket,
         ping_seconds: float,
         *,
-        check_retry: Callable[[Job], Awaitable[None]],
+        room: JobRoom,
         may_command: Callable[[], Awaitable[bool]],
     ) -> None:
         self._jobs = jobs
@@ -96,7 +96,7 @@ class Session:
         self._ws = ws
         self._ping_seconds = ping_seconds
         self._job = self._tenant = ""
-        self._check_retry = check_retry
+        self._room = room
         self._may_command = may_command  # asked each time: a socket may outlive its key
         self._commands: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING)
         self._promised = 0  # the seq up to which accepted commands are known to have taken the job
@@ -192,17 +192,16 @@ class Session:
         if not await self._may_command():
             raise Problem("forbidden", "this needs a key with the scope 'write'")
         job = await find(self._jobs, self._job, self._tenant)
-        message: Cancel | Retry
         if command == "cancel":
             converted(members, NoFields)
-            message = Cancel()
+            ask = partial(send, self._jobs, job.id, Cancel())
         elif command == "retry":
-            message = retry_message(self._pipelines, job, members, None)
-            await self._check_retry(job)
+            retry = partial(send, self._jobs, job.id, retry_message(self._pipelines, job, members, None))
+            ask = partial(self._room.enter_again, job, retry)
         else:
             raise Problem("invalid_field", "type is 'cancel' or 'retry'")
         with tracing.span(f"ws {command}", job.origin.traceparent, job=job.id):
-            outcome = await send(self._jobs, self._job, message)
+            outcome = await ask()
         if outcome is None:
             return {"ok": None, "code": "no_answer"}  # neither done nor refused: it will be applied
         self._promised = max(self._promised, outcome.seq if outcome.ok else 0)

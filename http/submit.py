@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import falcon.asgi
 import structlog
 from msgspec.structs import replace
@@ -107,10 +109,13 @@ class Submitting:
         certain: the file stays, for the job that may come of it, or for whoever sweeps up orphans.
         """
         try:
-            accepted(await send(self._jobs, submission.job, submission, secret))
-        except MailboxFull:
+            ask = partial(send, self._jobs, submission.job, submission, secret)
+            accepted(await self._room.enter(submission.tenant, ask))
+        except (MailboxFull, Problem):
             if removable:
                 await unbroken(self._store.remove_job, submission.job)
+            elif known := await self._known(submission):  # the same submission was faster, and took the last place
+                return known
             raise
         log.info("job accepted", job=submission.job, pipeline=submission.pipeline)
         return await self._jobs.job(submission.job) or as_submitted(submission, wall_clock())

@@ -46,6 +46,11 @@ def bucket(who: str) -> str:
     return f"cs:rate:{who}"
 
 
+def line(tenant: str) -> str:
+    """zset with expiry, in the broker's Redis: who is about to open a job of the tenant -> when it is let go (us)."""
+    return f"cs:line:{tenant}"
+
+
 def quota_of_job(job: str) -> str:
     """Hash: whose job it is (`tenant`), and the bytes of its input and of each published folder."""
     return f"cs:quota:{job}"

@@ -8,6 +8,7 @@ request in the last few seconds. While that Redis is away everybody passes: what
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Any
 
@@ -34,28 +35,42 @@ class Verdict(msgspec.Struct, frozen=True):
     wait: float
 
 
-class Rates:
-    """The buckets of everybody, for an event loop."""
+class Counts:
+    """What is counted with the broker, for an event loop."""
 
     def __init__(self, redis_url: str) -> None:
         self._redis: Any = aioredis.Redis.from_url(
             redis_url, socket_timeout=PATIENCE_SECONDS, socket_connect_timeout=PATIENCE_SECONDS, protocol=2
         )
-        self._script = self._redis.register_script(_SCRIPT)
         self._away_until = 0.0
 
-    async def take(self, who: str, rate: float, burst: int) -> Verdict | None:
-        """Count one request of somebody who may send `rate` a second, `burst` at once. None: nobody knows."""
+    async def ask(self, question: Callable[[Any], Awaitable[Any]]) -> Any:
+        """What it answers to that; None: nobody knows."""
         if time.monotonic() < self._away_until:
             return None
         try:
-            allowed, remaining, reset, wait = await self._script(keys=[bucket(who)], args=[MICROS / rate, burst])
+            return await question(self._redis)
         except REDIS_AWAY as error:
             self._away_until = time.monotonic() + PAUSE_SECONDS
             log.warning("requests are not counted", why=type(error).__name__)
             return None
-        return Verdict(bool(allowed), remaining, reset / MICROS, wait / MICROS)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()
+
+
+class Rates(Counts):
+    """The buckets of everybody."""
+
+    def __init__(self, redis_url: str) -> None:
+        super().__init__(redis_url)
+        self._script = self._redis.register_script(_SCRIPT)
+
+    async def take(self, who: str, rate: float, burst: int) -> Verdict | None:
+        """Count one request of somebody who may send `rate` a second, `burst` at once. None: nobody knows."""
+        answer = await self.ask(lambda _: self._script(keys=[bucket(who)], args=[MICROS / rate, burst]))
+        if answer is None:
+            return None
+        allowed, remaining, reset, wait = answer
+        return Verdict(bool(allowed), remaining, reset / MICROS, wait / MICROS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
@@ -53,6 +54,12 @@ def submit(api: Api, headers: dict[str, str], content: bytes = b"sound") -> http
     return httpx.post(f"{api.url}/v1/jobs", headers=headers, timeout=30, **form)  # type: ignore[arg-type]
 
 
+def open_jobs(api: Api, headers: dict[str, str]) -> int:
+    """How many jobs have not ended: of those here, none runs before its stages are played."""
+    answer = httpx.get(f"{api.url}/v1/jobs?status=queued&limit=200", headers=headers)
+    return len(answer.json()["jobs"])
+
+
 def test_a_rate_holds_over_all_apis_and_says_what_is_left(two: list[Api], tenant: Make) -> None:
     hasty, other = tenant("hasty", rate=0.01, burst=4), tenant("patient")
     answers = [httpx.get(f"{api.url}/v1/jobs", headers=hasty) for api in islice(cycle(two), 6)]
@@ -76,6 +83,29 @@ def test_open_jobs_are_limited_and_the_end_of_one_makes_room(two: list[Api], ten
     assert int(refused.headers["Retry-After"]) > 0
     stages.complete(made[0].json()["id"])
     assert submit(two[1], headers).status_code == 202
+
+
+def test_submissions_and_retries_at_the_same_moment_open_no_more_jobs_than_there_may_be(
+    two: list[Api], tenant: Make, stages: Stages
+) -> None:
+    headers = tenant("rush", open=10)
+    ended = [submit(two[0], headers).json()["id"] for _ in range(3)]
+    for job in ended:
+        stages.complete(job)
+
+    def ask(n: int) -> int:
+        if n % 5:
+            return submit(two[n % 2], headers).status_code
+        return httpx.post(f"{two[n % 2].url}/v1/jobs/{ended[n // 5 % 3]}/retry", headers=headers).status_code
+
+    with ThreadPoolExecutor(50) as many:
+        answers = Counter(many.map(ask, range(50)))
+    assert set(answers) <= {202, 409, 429}
+    assert 1 <= answers[202] <= 10
+    assert open_jobs(two[0], headers) == answers[202]
+    left = (submit(two[n % 2], headers).status_code for n in range(20))  # nobody else is on the way: all places count
+    assert Counter(left)[202] == 10 - answers[202]
+    assert open_jobs(two[1], headers) == 10
 
 
 def test_a_retry_makes_no_more_open_jobs_than_there_may_be(two: list[Api], tenant: Make, stages: Stages) -> None:
