@@ -138,9 +138,13 @@ class Failed(Ending, frozen=True, tag=True):
 
 
 class Stopped(Ending, frozen=True, tag=True):
-    """The stage's process group is dead: it was interrupted, or its worker is shutting down."""
+    """The stage's process group is dead: it was interrupted, or its worker is shutting down.
+
+    `worker`: the only one whose run is meant, from whoever does not know whether it was given the dispatch.
+    """
 
     reason: Literal["interrupted", "shutdown"] = "interrupted"
+    worker: str = ""
 
 
 class Fired(msgspec.Struct, frozen=True, tag_field="type", tag=True):

@@ -137,7 +137,7 @@ def failed(draft: Draft, report: m.Failed) -> str | None:
 def stopped(draft: Draft, report: m.Stopped) -> str | None:
     """The stage is dead: by a cancel, or else its worker gave it back and another one gets it."""
     state = _ending(draft, report)
-    if state is None:
+    if state is None or report.worker not in ("", state.worker):
         return STALE
     if draft.job.status == "cancelling":
         _stopped_by_cancel(draft, state)

@@ -204,6 +204,20 @@ def test_the_success_of_a_stage_that_was_given_away_removes_its_own_files_only(
     assert service.published(job) == [stage_folder(others, "act")]
 
 
+def test_a_second_delivery_that_is_told_to_stop_before_it_knows_leaves_the_stage_to_who_has_claimed_it(
+    service: Service,
+) -> None:
+    job = service.submit()
+    token = eventually(lambda: service.jobs.stage(job, "act")[1].token)  # type: ignore[union-attr]
+    assert service.jobs.ask(job, Claim("act", token, "another")).ok
+    unused: Any = None
+    tools = Tools(service.jobs, service.store, unused, unused, 1.0, lambda: "second", unused, unused)
+    run = StageRun(tools, job, "act", token)
+    run.sign.give("shutdown")
+    assert run.run() is False
+    assert service.jobs.ask(job, Claim("act", token, "another")).ok  # after what the other has said; it runs here still
+
+
 def test_a_success_arrives_although_the_journal_was_restarted_in_mid_stage(
     fragile: tuple[Service, RedisServer, RedisServer],
 ) -> None:
