@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from callsheet.config.settings import Settings
 
+KEY_SECONDS = 24 * 3600  # that an idempotency key is known: the actors, which this room does not import, have the same
 MOST_OBJECT_BYTES = 5 << 30  # of one PUT, by the protocol of S3
 
 
@@ -70,6 +71,15 @@ def _more_at_work_than_open(s: Settings) -> str | None:
     return f"max_active_jobs={s.max_active_jobs} is above max_open_jobs={s.max_open_jobs}: so many are never accepted"
 
 
+def _forgotten_before_its_key(s: Settings) -> str | None:
+    if s.tombstone_seconds >= KEY_SECONDS:
+        return None
+    return (
+        f"tombstone_seconds={s.tombstone_seconds:g} is below a day, for which an idempotency key is known: "
+        "who repeats a submission would get the forgotten job once more, under the same id"
+    )
+
+
 def _bucket_settings_without_a_bucket(s: Settings) -> str | None:
     given = ("store_endpoint", "store_region", "store_access_key", "store_secret_key", "store_presigned_seconds")
     idle = next((name for name in given if getattr(s, name)), None)
@@ -103,6 +113,7 @@ CHECKS = (
     _half_a_language_model,
     _no_room_for_one,
     _more_at_work_than_open,
+    _forgotten_before_its_key,
     _bucket_settings_without_a_bucket,
     _half_a_key,
     _uploads_larger_than_an_object,

@@ -168,7 +168,10 @@ class Settings(BaseSettings):
     )
     idle_seconds: Seconds = Field(30.0, description="How long an idle job actor stays in memory.")
     retention_seconds: Seconds = Field(7 * DAY, description="How long a finished job and its artifacts are kept.")
-    tombstone_seconds: Seconds = Field(7 * DAY, description="How long an expired job is remembered as such.")
+    tombstone_seconds: Seconds = Field(
+        7 * DAY,
+        description="How long an expired job is remembered as such; a day at least, as long as idempotency keys.",
+    )
 
     # Webhooks
     webhook_timeout_seconds: Seconds = Field(

@@ -128,8 +128,8 @@ class StageRun:
         return outcome.ok
 
     def _give_up_claim(self) -> None:
-        """The claim may be in the mailbox and be granted yet: what follows it there gives the stage back. But not the run
-        of another delivery, whose claim may have come first."""
+        """The claim may be in the mailbox and be granted yet: what follows it there gives the stage back. But not if
+        the claim of another delivery has come first."""
         try:
             self._tools.jobs.tell(self.job, Stopped(self.stage, self.token, "shutdown", worker=self.worker))
         except CallsheetError as error:

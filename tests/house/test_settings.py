@@ -12,6 +12,9 @@ from pydantic import ValidationError
 from redis.connection import parse_url
 
 from callsheet import StageContext, StageOutput, pipeline, stage
+from callsheet.actors.client import IDEMPOTENCY_SECONDS
+from callsheet.actors.journal import KNOWN_SECONDS
+from callsheet.config.checks import KEY_SECONDS
 from callsheet.config.docs import page
 from callsheet.config.settings import Settings, SettingsError, environment, load_settings
 
@@ -45,6 +48,7 @@ def _count(_: StageContext) -> StageOutput:
         ({"rate_per_second": -1.0}, "CALLSHEET_RATE_PER_SECOND"),
         ({"quota_bytes": "1MiB"}, "never fits"),
         ({"max_active_jobs": 11, "max_open_jobs": 10}, "never accepted"),
+        ({"tombstone_seconds": 86_399.0}, "an idempotency key is known"),
         ({"heartbeat_seconds": 5.0}, "at least twice"),
         ({"worker_lost_after_seconds": 2.0}, "at least twice"),
         ({"lease_seconds": 0.5}, "CALLSHEET_LEASE_SECONDS"),
@@ -66,6 +70,10 @@ def test_what_cannot_work_is_refused_in_one_line(changes: dict[str, Any], compla
         load_settings(**changes)
     assert complaint in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_no_idempotency_key_is_known_for_longer_than_the_job_that_it_named() -> None:
+    assert (IDEMPOTENCY_SECONDS, KNOWN_SECONDS) == (KEY_SECONDS, KEY_SECONDS)
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1", "127.8.8.8", "::1"])
