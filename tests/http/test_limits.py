@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
+from typing import TypeVar
 
 import httpx
 import pytest
@@ -15,10 +17,13 @@ from websockets.sync.client import connect
 
 from callsheet.actors.tenants.keyring import KeyStore
 from callsheet.actors.tenants.limits import OwnLimits, Tenants, limits_of
+from callsheet.actors.tenants.places import Places
 from callsheet.config.settings import Settings
 from tests.http.service import Api, Role, Stages
+from tests.http.tus import begin, patch
 from tests.waiting import eventually
 
+T = TypeVar("T")
 Make = Callable[..., dict[str, str]]
 
 
@@ -58,6 +63,19 @@ def open_jobs(api: Api, headers: dict[str, str]) -> int:
     """How many jobs have not ended: of those here, none runs before its stages are played."""
     answer = httpx.get(f"{api.url}/v1/jobs?status=queued&limit=200", headers=headers)
     return len(answer.json()["jobs"])
+
+
+def in_line(url: str, what: Callable[[Places], Awaitable[T]]) -> T:
+    """Do something to the lines of tenants, as another API would."""
+
+    async def scenario() -> T:
+        places = Places(url)
+        try:
+            return await what(places)
+        finally:
+            await places.close()
+
+    return asyncio.run(scenario())
 
 
 def test_a_rate_holds_over_all_apis_and_says_what_is_left(two: list[Api], tenant: Make) -> None:
@@ -106,6 +124,23 @@ def test_submissions_and_retries_at_the_same_moment_open_no_more_jobs_than_there
     left = (submit(two[n % 2], headers).status_code for n in range(20))  # nobody else is on the way: all places count
     assert Counter(left)[202] == 10 - answers[202]
     assert open_jobs(two[1], headers) == 10
+
+
+def test_who_finds_the_last_place_taken_leaves_no_file_and_keeps_the_upload(
+    two: list[Api], tenant: Make, addresses: dict[str, str]
+) -> None:
+    headers = tenant("late", open=1)
+    with httpx.Client(base_url=two[0].url, headers=headers, timeout=30) as client:
+        path = begin(client, 5)
+        assert patch(client, path, 0, b"sound").status_code == 204
+        before = two[0].files()
+        taken = in_line(addresses["broker_url"], lambda places: places.take("late"))
+        by_upload = {"pipeline": "sample", "upload": path}
+        answers = [submit(two[0], headers), client.post("/v1/jobs", json=by_upload)]
+        assert [(a.status_code, a.json()["code"]) for a in answers] == [(429, "too_many_jobs")] * 2
+        assert two[0].files() == before
+        in_line(addresses["broker_url"], lambda places: places.give_back("late", taken[0]))
+        assert client.post("/v1/jobs", json=by_upload).status_code == 202
 
 
 def test_a_retry_makes_no_more_open_jobs_than_there_may_be(two: list[Api], tenant: Make, stages: Stages) -> None:
