@@ -160,16 +160,18 @@ class Jobs:
         more = page[-1] if len(newest) > limit else None
         return [job for job in found if job is not None], more
 
-    async def count(self, tenant: str) -> tuple[int, int]:
-        """How many jobs of a tenant have not ended, and how many it has in all."""
-        keys = await self._all_partitions()
+    async def count(self, tenant: str, besides: str) -> tuple[int, int]:
+        """How many jobs of a tenant have not ended, and how many it has in all, besides this one."""
+        keys, own = await self._all_partitions(), await self._partition(besides)
         pipe = self.redis.pipeline(transaction=False)
         for partition in keys:
             pipe.zcard(partition.open(tenant))
             pipe.zcard(partition.index(tenant))
+        pipe.zscore(own.open(tenant), besides)  # last: if it ends meanwhile, it is counted once too often, not too few
+        pipe.zscore(own.index(tenant), besides)
         with unavailable():
-            found = await pipe.execute()
-        return sum(found[::2]), sum(found[1::2])
+            *found, is_open, is_kept = await pipe.execute()
+        return sum(found[::2]) - (is_open is not None), sum(found[1::2]) - (is_kept is not None)
 
     async def _newest(self, tenant: str, count: int, before: tuple[int, str] | None) -> list[tuple[int, str]]:
         keys = await self._all_partitions()

@@ -20,7 +20,7 @@ from callsheet.http.auth import OPEN, OPERATORS
 from callsheet.http.problems import Problem
 from callsheet.http.reach import tenant_of
 from callsheet.jobs.draft import Outcome
-from callsheet.jobs.job import TERMINAL, Job
+from callsheet.jobs.job import Job
 
 LATER_SECONDS = 10  # when to ask again whether another job may come
 Ask = Callable[[], Awaitable[Outcome | None]]  # it sends a message: the owner's answer, None if there was none in time
@@ -69,19 +69,20 @@ class JobRoom:
         self._tenants = tenants
         self._places = places
 
-    async def check(self, tenant: str) -> None:
-        """Raise Problem when the tenant has as many jobs as it may: before what is to become one is taken in."""
-        await self._check(await self._tenants.limits(tenant), tenant, 0, another=True)
+    async def check(self, tenant: str, job: str) -> None:
+        """Raise Problem when the tenant has as many jobs as it may, besides this one: before what is to become it is
+        taken in."""
+        await self._check(await self._tenants.limits(tenant), tenant, job, 0, another=True)
 
-    async def enter(self, tenant: str, ask: Ask, *, another: bool = True) -> Outcome | None:
-        """What comes of a message that opens a job, if there is room for it besides those that others open at this
+    async def enter(self, tenant: str, job: str, ask: Ask, *, another: bool = True) -> Outcome | None:
+        """What comes of a message that opens this job, if there is room for it besides those that others open at this
         very moment; `another`: it is a new one. Raises Problem, and what `ask` does."""
         limits = await self._tenants.limits(tenant)
         if not (limits.open or limits.stored):
             return await ask()
         place, before = await self._places.take(tenant)
         try:
-            await self._check(limits, tenant, before, another=another)
+            await self._check(limits, tenant, job, before, another=another)
             outcome = await ask()
         except (Problem, MailboxFull):
             await self._places.give_back(tenant, place)
@@ -91,13 +92,13 @@ class JobRoom:
         return outcome
 
     async def enter_again(self, job: Job, ask: Ask) -> Outcome | None:
-        """The same of a retry. It opens a job only if that has ended."""
-        return await self.enter(job.tenant, ask, another=False) if job.status in TERMINAL else await ask()
+        """The same of a retry: also of a job that has not ended yet, since it may have when its owner decides."""
+        return await self.enter(job.tenant, job.id, ask, another=False)
 
-    async def _check(self, limits: Limits, tenant: str, before: int, *, another: bool) -> None:
+    async def _check(self, limits: Limits, tenant: str, job: str, before: int, *, another: bool) -> None:
         if not (limits.open or limits.stored):
             return
-        opened, stored = await self._jobs.count(tenant)
+        opened, stored = await self._jobs.count(tenant, besides=job)
         if limits.open and opened + before >= limits.open:
             raise _too_many(f"at most {limits.open} jobs may be open; {opened} have not ended")
         if another and limits.stored and stored + before >= limits.stored:

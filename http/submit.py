@@ -62,7 +62,7 @@ class Submitting:
         job = await self._jobs.job_id_for(tenant, key)
         await self._jobs.submission(job)  # if the journal is away, say so before the upload
         if key is None or await find_any(self._jobs, job) is None:
-            await self._room.check(tenant)
+            await self._room.check(tenant, job)
         try:
             submission = replace(await intake.read(req, job, tenant), origin=_origin(req))
             if key is not None and (known := await self._known(submission)):
@@ -110,7 +110,7 @@ class Submitting:
         """
         try:
             ask = partial(send, self._jobs, submission.job, submission, secret)
-            accepted(await self._room.enter(submission.tenant, ask))
+            accepted(await self._room.enter(submission.tenant, submission.job, ask))
         except (MailboxFull, Problem):
             if removable:
                 await unbroken(self._store.remove_job, submission.job)

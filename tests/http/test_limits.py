@@ -148,6 +148,8 @@ def test_a_retry_makes_no_more_open_jobs_than_there_may_be(two: list[Api], tenan
     ended = submit(two[0], headers).json()["id"]
     stages.complete(ended)
     other = submit(two[0], headers).json()["id"]
+    active = httpx.post(f"{two[1].url}/v1/jobs/{other}/retry", headers=headers)
+    assert (active.status_code, active.json()["code"]) == (409, "job_active")  # it opens none, and has its place itself
     retry = f"{two[1].url}/v1/jobs/{ended}/retry"
     refused = httpx.post(retry, headers=headers)
     assert (refused.status_code, refused.json()["code"]) == (429, "too_many_jobs")
