@@ -44,7 +44,7 @@ bench: $(VENV)/bench.stamp ## Measure, beside the peers
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 soak: $(VENV)/test.stamp ## Run the long campaigns
-	@$(BIN)/python -m pytest -m soak --timeout 7200 $(ARGS)
+	@$(BIN)/python -m pytest -m soak --timeout 7200 -o faulthandler_timeout=0 $(ARGS)
 
 fuzz: $(VENV)/test.stamp ## Send the API whatever can be made up, for FUZZ_SECONDS (600)
 	@$(BIN)/python -m pytest -m soak --timeout 7200 -o faulthandler_timeout=0 tests/fuzz $(ARGS)
