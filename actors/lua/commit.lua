@@ -51,7 +51,7 @@ end
 
 if ARGV[13] ~= '' then
   redis.call('DEL', KEYS[3], KEYS[4])
-  redis.call('ZREM', KEYS[11], job)
+  if redis.call('EXISTS', KEYS[10]) == 0 then redis.call('ZREM', KEYS[11], job) end  -- else it was submitted again
 end
 local last = tonumber(seq)
 local events = list(2, function(i)

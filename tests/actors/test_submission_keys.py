@@ -103,3 +103,15 @@ def test_a_forgotten_job_leaves_a_tombstone_that_can_be_read_and_expires(stage: 
     assert stage.commit(send(stage, submission(stage.id))) == []
     assert not client.exists(KEYS.log(stage.id), KEYS.callback_secret(stage.id))
     assert not is_listed(stage)
+
+
+def test_a_job_that_is_submitted_again_while_it_is_forgotten_is_listed_until_that_is_decided(stage: Stage) -> None:
+    stage.deliver(m.Cancel(), "c")
+    stage.deliver(m.Forget(), "f")
+    again = send(stage, submission(stage.id))
+    stage.deliver(m.FilesRemoved())
+    assert stage.client.exists(KEYS.receipt(stage.id))
+    assert is_listed(stage)
+    stage.commit(again)
+    assert not stage.client.exists(KEYS.receipt(stage.id))
+    assert not is_listed(stage)
