@@ -71,20 +71,20 @@ class _Consumer(_Dramatiqs):  # type: ignore[misc]
             self._freed.wait(self._seconds)
             if self._full():
                 return None
-        message = cast("MessageProxy | None", super().__next__())
-        if message is not None:
-            self.broker.count(self.queue_name, 1)
-        else:
-            self._wait_for_work()
+        try:
+            message = cast("MessageProxy | None", super().__next__())
+            if message is not None:
+                self.broker.count(self.queue_name, 1)
+            else:
+                self._wait_for_work()
+        except (redis.ConnectionError, redis.TimeoutError) as error:  # one that stalls is away, too
+            raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
         return message
 
     def _wait_for_work(self) -> None:
         """Wait until something is in the queue. The move puts the first message back where it was: it is a blocking
         look, which takes nothing, wakes every idle worker, and leaves the fetch as it is."""
-        try:
-            self.broker.client.blmove(self._list, self._list, self._seconds, "LEFT", "LEFT")
-        except redis.ConnectionError as error:
-            raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
+        self.broker.client.blmove(self._list, self._list, self._seconds, "LEFT", "LEFT")
 
     def _full(self) -> bool:
         return not self.message_cache and self.outstanding_message_count >= self.prefetch

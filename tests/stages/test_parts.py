@@ -13,6 +13,7 @@ from pathlib import Path
 
 import dramatiq
 import pytest
+from dramatiq import ConnectionClosed
 from msgspec.structs import replace
 
 from callsheet.actors.blocking import BlockingJobs
@@ -108,6 +109,18 @@ def test_idle_workers_wake_for_work_and_leave_it_in_its_order(broker_url: str) -
     for thread in threads:
         thread.join(60)
     assert sorted(got) == [("a" * 32, "act", n) for n in range(3)]
+
+
+def test_a_broker_that_stalls_is_away_to_a_consumer(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callsheet.actors.broker.ANSWER_SECONDS", 0.2)
+    broker = make_broker(broker_url)
+    broker.declare_queue("cpu")
+    consumer = broker.consume("cpu", prefetch=1, timeout=20)
+    assert next(consumer) is None
+    with make_broker(broker_url).client as other:
+        other.client_pause(1000)
+        with pytest.raises(ConnectionClosed):
+            next(consumer)
 
 
 def test_a_look_at_a_queue_changes_nothing_in_it(broker_url: str) -> None:
