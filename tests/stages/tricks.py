@@ -38,7 +38,7 @@ class Params(msgspec.Struct, frozen=True):
 
 def mark(context: StageContext, name: str, text: str = "") -> None:
     """Tell the test something."""
-    whole = Path(context.params.marks) / f".{name}"
+    whole = Path(context.params.marks) / f".{name}.{os.getpid()}"  # two runs of one stage may mark at once
     whole.write_text(text)
     whole.rename(whole.with_name(name))
 
