@@ -19,7 +19,7 @@ from callsheet.media.transcript import Word
 DATA = Path(__file__).parent / "data"
 SEGMENTATION, VOICES = DATA / "pyannote_segmentation_3_0.onnx", DATA / "campplus_zh_en.onnx"
 ALIKE = 0.5  # voiceprints farther apart than this (1 - cosine) are those of two people; sherpa-onnx's own default
-PIECE_SECONDS = 1800.0  # heard at once: grouping takes memory by the square of it, some 200 MB for this
+PIECE_SECONDS = 1800.0  # heard at once: grouping takes memory by the square of it, 120 MB at most for this
 VOICE_SECONDS = 30.0  # of a voice's longest turns, by which it is known again in another piece
 HEARD_SHARE = 0.95  # of the work; the rest is knowing voices again
 
