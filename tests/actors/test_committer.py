@@ -73,7 +73,8 @@ def test_calls_that_come_together_travel_together(
         finally:
             journal_server.resume()
         assert len({answer.result(60) for answer in answers}) == 64
-    assert sorted(sizes) == [1, 1, 22, 40]
+    # Whoever of the first two is answered late may have taken one of the others along by itself.
+    assert sorted(sizes) in ([1, 1, 22, 40], [1, 1, 1, 21, 40])
 
 
 def test_flushed_scripts_are_loaded_again_and_nothing_happens_twice(
