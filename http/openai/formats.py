@@ -41,6 +41,11 @@ class _Utterance(msgspec.Struct):
     words: list[_Word]
     speaker: int | None = None
 
+    @property
+    def written(self) -> str:
+        """Its text, after a space where one belongs."""
+        return (" " if begins_apart(self) else "") + self.text
+
 
 class Heard(msgspec.Struct):
     """A transcript, as far as it is told here. Times are in seconds."""
@@ -52,7 +57,7 @@ class Heard(msgspec.Struct):
     @property
     def text(self) -> str:
         """All that was said, as one line."""
-        return "".join((" " if begins_apart(u) else "") + u.text for u in self.utterances).strip()
+        return "".join(u.written for u in self.utterances).strip()
 
     @property
     def usage(self) -> dict[str, Any]:
@@ -123,7 +128,7 @@ def _by_speakers(heard: Heard) -> dict[str, Any]:
             "id": f"seg_{utterance.id}",
             "start": utterance.start,
             "end": utterance.end,
-            "text": (" " if begins_apart(utterance) else "") + utterance.text,
+            "text": utterance.written,
             "speaker": _letter(utterance.speaker or 0),
         }
         for utterance in heard.utterances
@@ -138,14 +143,13 @@ def _letter(speaker: int) -> str:
 
 
 def _segment(utterance: _Utterance, temperature: float) -> dict[str, Any]:
-    text = (" " if begins_apart(utterance) else "") + utterance.text
-    plain = text.encode()
+    plain = utterance.written.encode()
     return {
         "id": utterance.id,
         "seek": 0,
         "start": utterance.start,
         "end": utterance.end,
-        "text": text,
+        "text": utterance.written,
         "tokens": [],
         "temperature": temperature,
         "avg_logprob": round(math.log(max(utterance.confidence, 1e-6)), 4),
