@@ -37,13 +37,14 @@ from callsheet.actors.wire import (
     sending,
     unavailable,
 )
+from callsheet.config.checks import KEY_SECONDS
 from callsheet.jobs.draft import Outcome
 from callsheet.jobs.job import Job, StageState
 from callsheet.jobs.messages import Message, Submit, Undecodable, decode_message
 from callsheet.jobs.rules import as_submitted
 
 MAX_PENDING_ASKS = 10_000
-IDEMPOTENCY_SECONDS = 24 * 3600
+IDEMPOTENCY_SECONDS = KEY_SECONDS
 QUIET_SECONDS = 5.0  # then the channel of replies is asked for a sign of life, which has as long to come
 
 

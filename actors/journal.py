@@ -15,6 +15,7 @@ from callsheet.actors.keys import PartitionKeys, feed_channel
 from callsheet.actors.snapshot import changed_fields, decode_job
 from callsheet.actors.telemetry.metrics import SET_ASIDE, committed
 from callsheet.actors.wire import REDIS_AWAY, check_sent, sending
+from callsheet.config.checks import KEY_SECONDS
 from callsheet.jobs.draft import Decision, Outcome
 from callsheet.jobs.effects import (
     ClearTimer,
@@ -35,7 +36,7 @@ from callsheet.jobs.events import JobSubmitted, encode_event
 from callsheet.jobs.job import ACTIVE, Job
 from callsheet.jobs.messages import Cancel, Fired, Forget, Message, Redeliver, Retry, Submit
 
-KNOWN_SECONDS = 24 * 3600  # what a client gave a name to
+KNOWN_SECONDS = KEY_SECONDS  # what a client gave a name to
 KNOWN_UNNAMED_SECONDS = 3600  # only who sent it may send it twice, over a connection that breaks off: seconds apart
 MAX_DEAD_BYTES = 16_384  # of a message that is set aside: its beginning tells what it was
 _encode = msgspec.json.Encoder().encode

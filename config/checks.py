@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from callsheet.config.settings import Settings
 
-KEY_SECONDS = 24 * 3600  # that an idempotency key is known: the actors, which this room does not import, have the same
+KEY_SECONDS = 24 * 3600  # that an idempotency key is known
 MOST_OBJECT_BYTES = 5 << 30  # of one PUT, by the protocol of S3
 
 
